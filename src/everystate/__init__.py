@@ -1,0 +1,37 @@
+"""Every state of every recurrent network, at every step, from the model you already have."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from everystate.recording.record import record as record
+    from everystate.recording.record import recording as recording
+    from everystate.recording.record import unroll as unroll
+    from everystate.recording.selection import Select as Select
+    from everystate.storage import open_trace as open_trace
+    from everystate.storage import save_trace as save_trace
+    from everystate.views.report import report as report
+    from everystate.views.summary import summary as summary
+
+_PUBLIC = {
+    "Select": "everystate.recording.selection",
+    "open_trace": "everystate.storage",
+    "record": "everystate.recording.record",
+    "recording": "everystate.recording.record",
+    "report": "everystate.views.report",
+    "save_trace": "everystate.storage",
+    "summary": "everystate.views.summary",
+    "unroll": "everystate.recording.record",
+}
+
+__all__ = ["Select", "open_trace", "record", "recording", "report", "save_trace", "summary", "unroll"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'everystate' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

@@ -1,0 +1,238 @@
+"""What every cell is: names of its states and gates, and the equations of one stretch of steps.
+
+A cell is pure: no framework, no loop over frameworks, no I/O. Its equations are written
+once for NumPy, PyTorch and JAX arrays, and split where the cost lies:
+
+* `Cell.from_input` and `Cell.from_state` are the matrix products, for all steps at once;
+* `Cell.evolve` is the rest: element by element, with a scan over time only for what no
+  framework shows (the LSTM's ``c``).
+
+Arrays are time-major: ``(time, batch, ...)``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Self
+
+from everystate.cells.activations import ACTIVATIONS, Activation, Array
+from everystate.errors import WeightsError
+
+States = Mapping[str, Array]
+"""State or gate arrays by name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A cell's weights in canonical form: gates stacked along the rows, in `Cell.gates` order.
+
+    Parameters
+    ----------
+    W : array, shape (gates * units, features)
+        Input weights.
+    R : array, shape (gates * units, h units)
+        Recurrent weights.
+    b : array, shape (gates * units,), optional
+        Bias on the input side; where a framework keeps one bias, or two that are only ever
+        added, all of it. None means zero.
+    b_R : array, shape (gates * units,), optional
+        Bias on the recurrent side, kept apart only where the equations need it apart (the
+        candidate of a GRU that resets after the product). None means zero.
+    peephole : array, shape (3, units), optional
+        The LSTM's diagonal weights from ``c`` to the gates i, f, o, in this order.
+    projection : array, shape (projected units, units), optional
+        The LSTM's output projection.
+    """
+
+    W: Array
+    R: Array
+    b: Array | None = None
+    b_R: Array | None = None
+    peephole: Array | None = None
+    projection: Array | None = None
+
+    def items(self) -> list[tuple[str, Array]]:
+        """Return the names and arrays that are there, in the order of the fields."""
+        named = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        return [(name, array) for name, array in named if array is not None]
+
+
+@dataclass(frozen=True)
+class Cell(ABC):
+    """One cell family; its fields are the variants a framework may choose.
+
+    To add a family, subclass this in a file of its own and give `states`, `gates` and
+    `evolve`. ``everystate.testing`` holds the contract as tests.
+    """
+
+    states: ClassVar[tuple[str, ...]]
+    """What is carried to the next step; ``h`` comes first and is what the layer puts out."""
+    gates: ClassVar[tuple[str, ...]]
+    """What a step computes on the way, in the canonical order of the weights' rows."""
+    memory: ClassVar[tuple[str, ...]] = ()
+    """The states that a replay must scan for, because the layer's output does not show them."""
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """States, then gates: all that a step computes."""
+        return (*self.states, *self.gates)
+
+    @property
+    def unit_wise(self) -> bool:
+        """Whether some units can be evolved without the others, given the matrix products."""
+        return True
+
+    def units(self, w: Weights) -> int:
+        """Return the number of units (of ``c``, where ``h`` is projected)."""
+        return int(w.W.shape[0]) // self.blocks
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks of rows `Weights.W` has: one a gate, one in all without gates."""
+        return max(1, len(self.gates))
+
+    def check(self, w: Weights, path: str = "") -> None:
+        """Raise `WeightsError` if the weights' shapes do not fit this cell.
+
+        Parameters
+        ----------
+        w : Weights
+            What to check.
+        path : str
+            The layer's path, for the message.
+        """
+        rows, units = int(w.W.shape[0]), self.units(w)
+        if rows % self.blocks:
+            raise WeightsError(
+                f"{path}: W has {rows} rows, not a multiple of the {self.blocks} gates of "
+                f"{type(self).__name__}. Is this layer of another family?"
+            )
+        h_units = units if w.projection is None else int(w.projection.shape[0])
+        expected = {
+            "W": (rows, int(w.W.shape[-1])),
+            "R": (rows, h_units),
+            "b": (rows,),
+            "b_R": (rows,),
+            "peephole": (3, units),
+            "projection": (h_units, units),
+        }
+        for name, array in w.items():
+            if tuple(array.shape) != expected[name]:
+                raise WeightsError(
+                    f"{path}: {name} has shape {tuple(array.shape)}, "
+                    f"expected {expected[name]} for {units} units."
+                )
+
+    def take_units(self, w: Weights, units: Array) -> Weights:
+        """Return the weights of some units only (their rows; columns stay whole)."""
+
+        def rows(a: Array | None) -> Array | None:
+            if a is None:
+                return None
+            blocks = a.reshape((self.blocks, -1, *a.shape[1:]))
+            return blocks[:, units].reshape((-1, *a.shape[1:]))
+
+        peephole = None if w.peephole is None else w.peephole[:, units]
+        return replace(w, W=rows(w.W), R=rows(w.R), b=rows(w.b), b_R=rows(w.b_R), peephole=peephole)
+
+    def from_input(self, w: Weights, x: Array) -> Array:
+        """Return ``W x + b``: what the input gives to the gates, at all steps at once.
+
+        Parameters
+        ----------
+        w : Weights
+            The cell's weights.
+        x : array, shape (..., features)
+            The input.
+
+        Returns
+        -------
+        array, shape (..., gates * units)
+        """
+        a = x @ w.W.T
+        return a if w.b is None else a + w.b
+
+    def from_state(self, w: Weights, h: Array) -> Array:
+        """Return ``R h + b_R``: what the state before each step gives to the gates.
+
+        Parameters
+        ----------
+        w : Weights
+            The cell's weights.
+        h : array, shape (..., h units)
+            The hidden state *before* each step.
+
+        Returns
+        -------
+        array, shape (..., gates * units)
+        """
+        a = h @ w.R.T
+        return a if w.b_R is None else a + w.b_R
+
+    @abstractmethod
+    def evolve(self, w: Weights, a_x: Array, a_h: Array, before: States) -> dict[str, Array]:
+        """Return every state and gate of a stretch of steps.
+
+        Parameters
+        ----------
+        w : Weights
+            The cell's weights.
+        a_x, a_h : array, shape (time, batch, gates * units)
+            `from_input` of the inputs and `from_state` of the ``h`` before each step.
+        before : mapping
+            ``h``: the hidden state before *each* step, shape (time, batch, units); every
+            state in `memory`: its value before the *first* step, shape (batch, units).
+
+        Returns
+        -------
+        dict
+            `variables` by name, each of shape (time, batch, units), after each step.
+        """
+
+    def step(self, w: Weights, a_x: Array, state: States) -> dict[str, Array]:
+        """Return every state and gate after one step.
+
+        Parameters
+        ----------
+        w : Weights
+            The cell's weights.
+        a_x : array, shape (batch, gates * units)
+            `from_input` of this step's input.
+        state : mapping
+            Every state before the step, each of shape (batch, units).
+
+        Returns
+        -------
+        dict
+            `variables` by name, each of shape (batch, units).
+        """
+        h = state["h"][None]
+        before = {**{name: state[name] for name in self.memory}, "h": h}
+        after = self.evolve(w, a_x[None], self.from_state(w, h), before)
+        return {name: array[0] for name, array in after.items()}
+
+    def with_(self, **changes: object) -> Self:
+        """Return this cell with some variants changed."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+def split(a: Array, blocks: int) -> tuple[Array, ...]:
+    """Split the last axis into `blocks` equal parts, without a copy."""
+    size = a.shape[-1] // blocks
+    return tuple(a[..., k * size : (k + 1) * size] for k in range(blocks))
+
+
+def activation(name: str) -> Activation:
+    """Return an activation by its name.
+
+    Raises
+    ------
+    WeightsError
+        If there is none of that name; the message lists those that are.
+    """
+    try:
+        return ACTIVATIONS[name]
+    except KeyError:
+        raise WeightsError(
+            f"unknown activation {name!r}; there are {', '.join(ACTIVATIONS)}."
+        ) from None

@@ -1,0 +1,113 @@
+r"""The long short-term memory cell and its variants.
+
+.. math::
+    i &= \sigma(W_i x + R_i h + p_i \odot c + b_i) \\
+    f &= \sigma(W_f x + R_f h + p_f \odot c + b_f + \text{forget\_bias}) \\
+    g &= \tanh(W_g x + R_g h + b_g) \\
+    c' &= \mathrm{clip}(f \odot c + i \odot g) \\
+    o &= \sigma(W_o x + R_o h + p_o \odot c' + b_o) \\
+    h' &= \mathrm{clip}(P\,(o \odot \tanh c'))
+
+Hochreiter and Schmidhuber 1997 (doi:10.1162/neco.1997.9.8.1735); the forget gate: Gers,
+Schmidhuber and Cummins 2000 (doi:10.1162/089976600300015015); peepholes: Gers, Schraudolph
+and Schmidhuber 2002; the projection: Sak, Senior and Beaufays 2014 (arXiv:1402.1128).
+Order of clip, output peephole and projection: ``LSTMCell.call`` in TensorFlow's
+``rnn_cell_impl.py``.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from array_api_compat import array_namespace
+
+from everystate.cells.activations import Array
+from everystate.cells.base import Cell, States, Weights, activation, split
+from everystate.cells.scan import linear_scan
+
+
+@dataclass(frozen=True)
+class LSTM(Cell):
+    """Long short-term memory: rows of the weights in the order i, f, g, o.
+
+    Peepholes and the projection are there when `Weights` has them.
+
+    Parameters
+    ----------
+    activation : str
+        Of the candidate ``g``.
+    recurrent_activation : str
+        Of the gates ``i``, ``f`` and ``o``.
+    output_activation : str
+        Of the cell state on its way out.
+    forget_bias : float
+        Added to the forget gate at run time, on top of the stored bias (TensorFlow 1).
+    cell_clip, projection_clip : float, optional
+        Bounds of ``|c|``, and of ``|h|`` after the projection. None: no bound.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w = Weights(W=np.ones((8, 3)), R=np.ones((8, 2)))
+    >>> cell = LSTM()
+    >>> state = {"h": np.zeros((1, 2)), "c": np.zeros((1, 2))}
+    >>> after = cell.step(w, cell.from_input(w, np.ones((1, 3))), state)
+    >>> after["c"].round(4).tolist()
+    [[0.9479, 0.9479]]
+    """
+
+    activation: str = "tanh"
+    recurrent_activation: str = "sigmoid"
+    output_activation: str = "tanh"
+    forget_bias: float = 0.0
+    cell_clip: float | None = None
+    projection_clip: float | None = None
+
+    states: ClassVar[tuple[str, ...]] = ("h", "c")
+    gates: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
+    memory: ClassVar[tuple[str, ...]] = ("c",)
+
+    def evolve(self, w: Weights, a_x: Array, a_h: Array, before: States) -> dict[str, Array]:
+        """Return h, c, i, f, g, o of a stretch of steps (see `Cell.evolve`)."""
+        sigma = activation(self.recurrent_activation)
+        a_i, a_f, a_g, a_o = split(a_x + a_h, 4)
+        a_f = a_f + self.forget_bias if self.forget_bias else a_f
+        g = activation(self.activation)(a_g)
+        if w.peephole is None:
+            i, f, o = sigma(a_i), sigma(a_f), sigma(a_o)
+            c = self.keep_and_write(f, i * g, before["c"])
+        else:
+            i, f, o, c = self._through_peepholes(w.peephole, (a_i, a_f, a_o), g, before["c"])
+        return {"h": self.expose(w, o, c), "c": c, "i": i, "f": f, "g": g, "o": o}
+
+    def keep_and_write(self, f: Array, u: Array, c: Array) -> Array:
+        """Return ``c' = f * c + u`` at every step, `c` being the state before the first."""
+        return linear_scan(f, u, c, self.cell_clip)
+
+    def expose(self, w: Weights, o: Array, c: Array) -> Array:
+        """Return ``h' = o * tanh(c')``, projected and clipped where the variant says so."""
+        h = o * activation(self.output_activation)(c)
+        if w.projection is None:
+            return h
+        h = h @ w.projection.T
+        return h if self.projection_clip is None else clip(h, self.projection_clip)
+
+    def _through_peepholes(
+        self, peephole: Array, a: tuple[Array, Array, Array], g: Array, c: Array
+    ) -> tuple[Array, ...]:
+        sigma = activation(self.recurrent_activation)
+        p_i, p_f, p_o = peephole
+        steps = []
+        for a_i, a_f, a_o, g_t in zip(*a, g, strict=True):
+            i = sigma(a_i + p_i * c)
+            f = sigma(a_f + p_f * c)
+            c = f * c + i * g_t
+            c = c if self.cell_clip is None else clip(c, self.cell_clip)
+            o = sigma(a_o + p_o * c)
+            steps.append((i, f, o, c))
+        xp = array_namespace(g)
+        return tuple(xp.stack(variable) for variable in zip(*steps, strict=True))
+
+
+def clip(a: Array, bound: float) -> Array:
+    """Return `a` held within ``[-bound, bound]``."""
+    return array_namespace(a).clip(a, -bound, bound)

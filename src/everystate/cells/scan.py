@@ -1,0 +1,58 @@
+"""The one loop over time that a replay cannot do without: ``c_t = f_t c_{t-1} + u_t``.
+
+Written as a plain loop rather than as a parallel prefix sum: the loop's rounding is the
+kernels' own, and in NumPy's memory a step costs about a microsecond.
+"""
+
+import numpy as np
+from array_api_compat import array_namespace, is_numpy_array, is_torch_array
+
+from everystate.cells.activations import Array
+
+
+def linear_scan(f: Array, u: Array, c: Array, bound: float | None = None) -> Array:
+    """Return ``c_t = clip(f_t * c_{t-1} + u_t)`` for every step.
+
+    Parameters
+    ----------
+    f, u : array, shape (time, ...)
+        What is kept of the state, and what is added to it.
+    c : array, shape (...)
+        The state before the first step.
+    bound : float, optional
+        Bound of the absolute value after each step.
+
+    Returns
+    -------
+    array, shape (time, ...)
+        The state after each step; differentiable if the arguments are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> linear_scan(np.array([0.5, 0.5]), np.array([1.0, 1.0]), np.array(4.0)).tolist()
+    [3.0, 2.5]
+    """
+    xp = array_namespace(f, u, c)
+    if is_numpy_array(f):
+        return _in_place(f, u, c, bound)
+    if is_torch_array(f) and f.device.type == "cpu" and not any(a.requires_grad for a in (f, u, c)):
+        # The same memory seen as NumPy arrays: a step costs a third of PyTorch's dispatch.
+        return xp.from_numpy(_in_place(f.numpy(), u.numpy(), c.numpy(), bound))
+    steps = []
+    for t in range(f.shape[0]):
+        c = f[t] * c + u[t]
+        c = c if bound is None else xp.clip(c, -bound, bound)
+        steps.append(c)
+    return xp.stack(steps)
+
+
+def _in_place(f: Array, u: Array, c: Array, bound: float | None) -> Array:
+    states = np.empty(u.shape, np.result_type(f, u, c))
+    for f_t, u_t, out in zip(f, u, states, strict=True):
+        np.multiply(f_t, c, out=out)
+        out += u_t
+        if bound is not None:
+            np.clip(out, -bound, bound, out=out)
+        c = out
+    return states

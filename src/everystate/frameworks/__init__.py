@@ -1,0 +1,1 @@
+"""One framework a file (or folder); the file name is the registration (see `discovery`)."""

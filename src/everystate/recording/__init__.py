@@ -1,0 +1,1 @@
+"""Observe, replay, verify: from a framework's call to a trace."""

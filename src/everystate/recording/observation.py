@@ -1,0 +1,123 @@
+"""What a framework module hands over about one call of one layer: names and arrays, no xarray.
+
+Requirements on whoever builds an `Observation`:
+
+* arrays are time-major, ``(time, batch, ...)``, detached from any graph, and of a floating
+  dtype that NumPy has (half precision as float32, which is exact; say the real one in
+  `precision`);
+* ``observed["h"]`` is the framework's own output at every step, in *input* time order;
+* a layer that runs backwards says ``reverse=True``; nothing is flipped beforehand;
+* steps past a row's length may hold anything: they are masked here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from array_api_compat import array_namespace, is_torch_array
+
+from everystate.cells import Cell, Weights
+from everystate.cells.activations import Array
+
+Lengths = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """One sequence that one recurrent layer processed in one direction.
+
+    Parameters
+    ----------
+    path : str
+        Leaf path in the trace, with slashes: ``encoder/lstm/layer_1/backward``.
+    observed : mapping
+        What the framework showed, each of shape (time, batch, units): at least the output
+        ``h``; every state for a custom cell or one stepped by hand.
+    initial : mapping
+        Each state before the first step, shape (batch, units).
+    final : mapping
+        Each state that the framework returned, shape (batch, units); may be empty.
+    inputs : array, shape (time, batch, features), optional
+        What the layer was given.
+    cell, weights : Cell and Weights, optional
+        The equations to replay with. None: only what was observed can be recorded.
+    previous : mapping, optional
+        For a cell stepped in a user's loop: each state that went into each step, shape
+        (time, batch, units). None: the state after the step before.
+    lengths : ndarray of int, shape (batch,), optional
+        Valid steps of each row. None: all.
+    reverse : bool
+        Whether the layer reads the sequence backwards.
+    precision : str
+        The dtype the framework computed in; it decides the tolerance.
+    attrs : mapping
+        Attributes of the leaf: the framework's class and gate order.
+    hints : tuple of str
+        What could explain a mismatch (``"dropout was active"``), for the error message.
+    """
+
+    path: str
+    observed: Mapping[str, Array]
+    initial: Mapping[str, Array]
+    final: Mapping[str, Array] = field(default_factory=dict)
+    inputs: Array | None = None
+    cell: Cell | None = None
+    weights: Weights | None = None
+    previous: Mapping[str, Array] | None = None
+    lengths: Lengths | None = None
+    reverse: bool = False
+    precision: str = "float32"
+    attrs: Mapping[str, str | int | float] = field(default_factory=dict)
+    hints: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """Number of time steps."""
+        return int(next(iter(self.observed.values())).shape[0])
+
+    @property
+    def batch(self) -> int:
+        """Number of rows."""
+        return int(next(iter(self.observed.values())).shape[1])
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Everything that can be recorded, the inputs apart."""
+        replayable = self.cell.variables if self.cell and self.weights else ()
+        return tuple(dict.fromkeys((*replayable, *self.observed)))
+
+    def units(self, variable: str) -> int:
+        """Return the number of units of a variable."""
+        if variable in self.observed:
+            return int(self.observed[variable].shape[-1])
+        assert self.cell is not None and self.weights is not None, variable
+        return self.cell.units(self.weights)
+
+
+def turn(a: Array, lengths: Lengths | None) -> Array:
+    """Reverse the time axis of each row within its length; turning twice gives `a` again.
+
+    Parameters
+    ----------
+    a : array, shape (time, batch, ...)
+        What to turn.
+    lengths : ndarray of int, shape (batch,), optional
+        Valid steps of each row; steps past them stay where they are. None: all.
+    """
+    xp = array_namespace(a)
+    if lengths is None:
+        return xp.flip(a, axis=0)
+    t = np.arange(a.shape[0])[:, None]
+    source = np.where(t < lengths, lengths - 1 - t, t)
+    rows = np.broadcast_to(np.arange(a.shape[1]), source.shape)
+    if is_torch_array(a):  # indices live where the array lives
+        return a[xp.asarray(source, device=a.device), xp.asarray(rows, device=a.device)]
+    return a[source, rows]
+
+
+def as_numpy(a: Array) -> npt.NDArray[np.generic]:
+    """Return an array of any framework as a NumPy array, without a copy where possible."""
+    if is_torch_array(a):
+        return np.asarray(a.detach().cpu())
+    return np.asarray(a)

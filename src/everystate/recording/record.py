@@ -1,0 +1,158 @@
+"""`record`, `recording` and `unroll`: the public verbs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import xarray as xr
+
+from everystate.recording.discovery import framework_of
+from everystate.recording.join import Along
+from everystate.recording.recorder import Progress, Recorder
+from everystate.recording.selection import Select
+from everystate.recording.trace import Labels
+
+
+@contextmanager
+def recording(
+    model: Any,
+    *,
+    select: Select | None = None,
+    along: Along = "batch",
+    time: Labels = None,
+    batch: Labels = None,
+    progress: Progress | None = None,
+) -> Iterator[Recorder]:
+    """Record every call of a model, or of its layers, made inside a ``with`` block.
+
+    Parameters
+    ----------
+    model : model of any supported framework
+        It is left as it was, also after an exception; its results do not change.
+    select : Select, optional
+        Which layers, variables, units and steps. None: all states and gates.
+    along : {"batch", "time"}
+        How several calls are joined: as further rows, or as one stateful stream.
+    time, batch : array-like, optional
+        Labels of the steps and of the rows: numbers, strings or datetimes.
+    progress : callable, optional
+        Called with (steps done, steps in all) on the path that needs no framework.
+
+    Yields
+    ------
+    Recorder
+        Its ``trace`` is what was recorded, inside the block and after it.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If no framework module knows the model.
+    UnknownLayerError
+        If ``select.layers`` matches none of its layers.
+    ReplayMismatchError
+        If a replayed state differs from what the framework computed.
+
+    Examples
+    --------
+    >>> import torch, everystate as es
+    >>> lstm = torch.nn.LSTM(3, 4)
+    >>> with es.recording(lstm, along="time") as rec:
+    ...     state = None
+    ...     for chunk in torch.randn(2, 5, 1, 3):
+    ...         y, state = lstm(chunk, state)
+    >>> dict(rec.trace["lstm"].c.sizes)
+    {'batch': 1, 'time': 10, 'unit': 4}
+    """
+    name, framework = framework_of(model)
+    select = select or Select()
+    select.check_layers(framework.layers(model))
+    recorder = Recorder(model_name(model), name, select, along, (time, batch), progress)
+    with framework.observe(model, recorder):
+        yield recorder
+
+
+def record(
+    model: Any,
+    *inputs: Any,
+    select: Select | None = None,
+    time: Labels = None,
+    batch: Labels = None,
+    progress: Progress | None = None,
+) -> xr.DataTree:
+    """Run a model once and return every state of every recurrent layer at every step.
+
+    Parameters
+    ----------
+    model : model of any supported framework, or path of a ``.safetensors`` file
+        It runs as it is, in the mode it is in (training or evaluation), without gradients.
+    *inputs : array or tensor
+        What the model is called with. NumPy arrays are converted to its dtype and device.
+    select : Select, optional
+        Which layers, variables, units and steps. None: all states and gates.
+    time, batch : array-like, optional
+        Labels of the steps and of the rows: numbers, strings or datetimes.
+    progress : callable, optional
+        Called with (steps done, steps in all) on the path that needs no framework.
+
+    Returns
+    -------
+    xarray.DataTree
+        One leaf per layer and direction, variables of dims (batch, time, unit).
+
+    Raises
+    ------
+    InputError, InputTypeError
+        If the input has the wrong rank, feature count, dtype or device, or is empty.
+    UnsupportedModelError, UnknownLayerError, ReplayMismatchError
+        As `recording`.
+
+    Examples
+    --------
+    >>> import torch, everystate as es
+    >>> trace = es.record(torch.nn.LSTM(3, 4, batch_first=True), torch.randn(2, 50, 3))
+    >>> dict(trace["lstm"].c.sel(time=slice(10, 19)).sizes)
+    {'batch': 2, 'time': 10, 'unit': 4}
+    """
+    options = {"select": select, "time": time, "batch": batch, "progress": progress}
+    with recording(model, **options) as recorder:  # type: ignore[arg-type]
+        framework_of(model)[1].call(model, inputs)
+    return recorder.trace
+
+
+def unroll(layer: Any, *inputs: Any) -> Any:
+    """Run a recurrent layer or cell and return all its states, differentiable.
+
+    Parameters
+    ----------
+    layer : recurrent layer or cell of any supported framework
+        It runs on its framework's own kernels, in the mode it is in.
+    *inputs : tensor
+        What the layer is called with: the input, then the initial state if there is one.
+
+    Returns
+    -------
+    object with ``outputs``, ``final_state`` and ``states``
+        What the layer itself returns, and every state and gate at every step, as the
+        framework's own tensors in the layer's own layout.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If no framework module knows the layer.
+
+    Examples
+    --------
+    >>> import torch, everystate as es
+    >>> out = es.unroll(torch.nn.LSTM(3, 4), torch.randn(50, 2, 3))
+    >>> out.states.c.shape
+    torch.Size([50, 2, 4])
+    >>> out.states.f[25].sum().backward()
+    """
+    return framework_of(layer)[1].unroll(layer, *inputs)
+
+
+def model_name(model: object) -> str:
+    """Return what a model is called in messages and in the trace's attributes."""
+    return str(model) if isinstance(model, (str, bytes)) or hasattr(model, "__fspath__") else (
+        type(model).__qualname__
+    )

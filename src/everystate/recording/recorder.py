@@ -1,0 +1,163 @@
+"""`Recorder`: takes observations as they come, records them, and joins them into a trace."""
+
+import warnings
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import xarray as xr
+
+from everystate.errors import EverystateWarning, NothingRecordedError, SelectionError
+from everystate.recording.join import ALONG, Along, join
+from everystate.recording.observation import Observation
+from everystate.recording.replay import Recorded, replay
+from everystate.recording.selection import Select
+from everystate.recording.trace import Labels, build_trace
+
+Progress = Callable[[int, int], None]
+"""Called with the steps done and the steps in all."""
+
+
+class Recorder:
+    """Collects what the layers of one model do; `trace` is the result.
+
+    A *run* is one call of the model. Sequences of one layer in different runs are joined;
+    several sequences of one layer within a run (a layer shared between two places) become
+    leaves of their own, ``call_0``, ``call_1``.
+
+    Parameters
+    ----------
+    model : str
+        What the model is called.
+    framework : str
+        Distribution of the framework, for the trace's attributes.
+    select : Select
+        What to record.
+    along : {"batch", "time"}
+        How runs are joined.
+    time, batch : array-like, optional
+        Labels of all steps and rows.
+    progress : callable, optional
+        Called with (steps done, steps in all) by whoever steps a model slowly.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        framework: str,
+        select: Select,
+        along: Along = "batch",
+        labels: tuple[Labels, Labels] = (None, None),
+        progress: Progress | None = None,
+    ) -> None:
+        if along not in ALONG:
+            raise SelectionError(f"along={along!r}: expected 'batch' or 'time'.")
+        self.model, self.framework = model, framework
+        self.select, self.along, self.labels = select, along, labels
+        self.progress = progress
+        self._runs: list[dict[str, list[Recorded]]] = []
+        self._offsets: dict[str, int] = {}
+        self._in_run = False
+
+    def __repr__(self) -> str:
+        layers = dict.fromkeys(path for run in self._runs for path in run)
+        return f"<Recorder of {self.model}: {len(self._runs)} runs, layers: {', '.join(layers)}>"
+
+    def wants(self, path: str) -> bool:
+        """Whether the selection takes this layer; what it does not take need not be observed."""
+        return self.select.wants(path)
+
+    def begin_run(self) -> None:
+        """Say that a call of the whole model begins."""
+        self._in_run = True
+        self._runs.append({})
+
+    def end_run(self) -> None:
+        """Say that the call of the whole model is over."""
+        self._in_run = False
+
+    def observe(self, seen: Observation) -> None:
+        """Record one sequence of one layer.
+
+        Raises
+        ------
+        ReplayMismatchError
+            If its replay does not match what the framework computed.
+        SelectionError
+            If the selection asks for variables, units or steps that it does not have.
+        """
+        if not self.wants(seen.path):
+            return
+        offset = self._offsets.get(seen.path, 0) if self.along == "time" else 0
+        plan = self.select.plan(seen, offset)
+        self._offsets[seen.path] = offset + seen.steps
+        recorded = replay(seen, plan)
+        if not self._runs or (not self._in_run and seen.path in self._runs[-1]):
+            self._runs.append({})
+        self._runs[-1].setdefault(seen.path, []).append(recorded)
+
+    @property
+    def trace(self) -> xr.DataTree:
+        """What was recorded so far, as a trace.
+
+        Raises
+        ------
+        NothingRecordedError
+            If no recurrent layer was called.
+        JoinError
+            If the calls' shapes do not fit together.
+        """
+        parts: dict[str, list[Recorded]] = {}
+        for run in self._runs:
+            for path, sequences in run.items():
+                for k, sequence in enumerate(sequences):
+                    alone = len(sequences) == 1
+                    parts.setdefault(path if alone else f"{path}/call_{k}", []).append(sequence)
+        if not parts:
+            raise NothingRecordedError(
+                f"no recurrent layer of {self.model} was called while recording. Call the model "
+                "inside the block, and as a whole: a forward method called directly is not seen."
+            )
+        layers = [self._joined(path, sequences) for path, sequences in parts.items()]
+        time, batch = self.labels
+        return build_trace(
+            layers, model=self.model, frameworks=[self.framework], time=time, batch=batch
+        )
+
+    def _joined(self, path: str, sequences: list[Recorded]) -> Recorded:
+        joined = join(sequences, self.along)
+        joined.path = path
+        if "state_resets" in joined.attrs:
+            warn(
+                f"{path}: calls joined along time do not start from the state the call before "
+                f"ended with, at steps {joined.attrs['state_resets']}. Pass the state on if this "
+                "is one stream, or join along='batch'."
+            )
+        odd = [name for name, a in joined.variables.items() if _not_finite(a, joined)]
+        if odd:
+            warn(
+                f"{path}: NaN or infinite values within the sequences of {', '.join(odd)}, "
+                "recorded as they are."
+            )
+        return joined
+
+
+def _not_finite(a: np.ndarray[tuple[int, ...], np.dtype[np.generic]], layer: Recorded) -> bool:
+    finite = np.isfinite(a)
+    if layer.lengths is not None:
+        finite |= (layer.steps[:, None] >= layer.lengths)[:, :, None]
+    return not finite.all()
+
+
+def warn(message: str) -> None:
+    """Warn the user's own line of code, not ours."""
+    warnings.warn(message, EverystateWarning, stacklevel=5)
+
+
+def warn_never_called(paths: Iterable[str]) -> None:
+    """Warn that selected layers were not called while the model ran."""
+    names = ", ".join(paths)
+    if names:
+        warn(
+            f"these layers were never called while recording, so the trace lacks them: {names}. "
+            "They are unused, or their forward method is called directly."
+        )

@@ -1,0 +1,182 @@
+"""`Select`: what of a model to record. What is not selected is not computed."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+import numpy.typing as npt
+
+from everystate import schema
+from everystate.errors import SelectionError, UnknownLayerError
+from everystate.recording.observation import Observation
+
+STORABLE = ("float16", "float32", "float64")
+GATES = "gates"
+
+
+@dataclass(frozen=True)
+class Select:
+    """Which layers, variables, units and steps to record, and how to store them.
+
+    Parameters
+    ----------
+    layers : str or sequence of str, optional
+        Glob patterns on paths, dots or slashes alike (``"encoder.*"``, ``"*/layer_1"``). A
+        pattern that matches a module takes all layers and directions in it. None: all.
+    variables : str or sequence of str
+        Names such as ``h``, ``c``, ``f``; ``gates`` for all gates; ``inputs`` for what the
+        layer was given. Default: states and gates.
+    units : int, slice or sequence of int, optional
+        Which units; negative ones count from the end. None: all.
+    every : int
+        Keep each `every`-th step, from the first of the window on.
+    window : tuple of (start, stop), or slice, optional
+        Half-open range of steps; None at either end leaves it open.
+    dtype : {"float16", "float32", "float64"}, optional
+        Storage dtype. None: as computed.
+
+    Raises
+    ------
+    SelectionError
+        If an argument cannot mean anything, such as ``every=0``.
+
+    Examples
+    --------
+    >>> Select(layers="encoder.*", variables=("h", "c"), every=10).every
+    10
+    """
+
+    layers: str | Sequence[str] | None = None
+    variables: str | Sequence[str] = ("states", GATES)
+    units: int | slice | Sequence[int] | None = None
+    every: int = 1
+    window: tuple[int | None, int | None] | slice | None = None
+    dtype: str | type | np.dtype[np.generic] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.every, bool) or not isinstance(self.every, (int, np.integer)):
+            raise SelectionError(f"every={self.every!r}: expected a whole number of steps, 1 or more.")
+        if self.every < 1:
+            raise SelectionError(f"every={self.every}: expected 1 (each step) or more.")
+        if self.dtype is not None and self.storage not in STORABLE:
+            raise SelectionError(f"dtype={self.dtype!r}: expected one of {', '.join(STORABLE)}.")
+        if isinstance(self.window, slice) and self.window.step not in (None, 1):
+            raise SelectionError(f"window={self.window}: a step belongs in every=, not in the window.")
+        if isinstance(self.window, Sequence) and len(self.window) != 2:
+            raise SelectionError(f"window={self.window!r}: expected (start, stop).")
+
+    @property
+    def storage(self) -> str | None:
+        """The storage dtype's name, or None."""
+        try:
+            return None if self.dtype is None else np.dtype(self.dtype).name
+        except TypeError:
+            return str(self.dtype)
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The layer patterns, with slashes."""
+        layers = ("*",) if self.layers is None else self.layers
+        layers = (layers,) if isinstance(layers, str) else layers
+        return tuple(pattern.replace(".", "/").strip("/") for pattern in layers)
+
+    def wants(self, path: str) -> bool:
+        """Whether a layer, or a module above it, matches one of the patterns."""
+        parts = path.split("/")
+        above = ["/".join(parts[: k + 1]) for k in range(len(parts))]
+        return any(fnmatchcase(name, pattern) for pattern in self.patterns for name in above)
+
+    def check_layers(self, paths: Iterable[str]) -> None:
+        """Raise if a pattern matches none of the model's layers.
+
+        Raises
+        ------
+        UnknownLayerError
+            The message lists the layers that there are.
+        """
+        known = list(paths)
+        for pattern in self.patterns:
+            if not any(Select(layers=pattern).wants(path) for path in known):
+                there = ", ".join(known) if known else "none"
+                raise UnknownLayerError(
+                    f"no recurrent layer matches {pattern!r}; the model has: {there}."
+                )
+
+    def plan(self, seen: Observation, offset: int = 0) -> "Plan":
+        """Return what to record of one observation.
+
+        Parameters
+        ----------
+        seen : Observation
+            The sequence.
+        offset : int
+            Steps of the stream that went before it.
+
+        Raises
+        ------
+        SelectionError
+            If a variable or unit is unknown, or the window holds no step.
+        """
+        return Plan(
+            variables=self._variables(seen),
+            steps=self._steps(seen, offset),
+            units=self._units(seen),
+            dtype=self.storage,
+        )
+
+    def _variables(self, seen: Observation) -> tuple[str, ...]:
+        asked = (self.variables,) if isinstance(self.variables, str) else tuple(self.variables)
+        gates = seen.cell.gates if seen.cell else ()
+        states = tuple(v for v in seen.variables if v not in gates)
+        groups = {"states": states, GATES: gates, schema.INPUTS: (schema.INPUTS,)}
+        chosen: list[str] = []
+        for name in asked:
+            if name not in groups and name not in seen.variables:
+                if name in ("h", "c", "i", "f", "g", "o", "r", "z", "n"):
+                    continue  # a model may mix families: a GRU beside an LSTM has no c
+                there = ", ".join((*seen.variables, *groups))
+                raise SelectionError(f"{seen.path}: no variable {name!r}; there are {there}.")
+            chosen += groups.get(name, (name,))
+        return tuple(dict.fromkeys(chosen))
+
+    def _steps(self, seen: Observation, offset: int) -> range:
+        w = self.window
+        start, stop = (w.start, w.stop) if isinstance(w, slice) else w or (None, None)
+        end = offset + seen.steps
+        if offset and (start or 0) < 0 or offset and (stop or 0) < 0:
+            raise SelectionError(
+                f"{seen.path}: window={w!r} counts from the end, which a stream does not have yet."
+            )
+        first, last, _ = slice(start, stop).indices(end)
+        if last <= first and not offset:
+            raise SelectionError(f"{seen.path}: window={w!r} holds none of the {end} steps.")
+        every = int(self.every)
+        if first < offset:
+            first += -((first - offset) // every) * every  # the first one not gone by yet
+        return range(first - offset, max(last, first) - offset, every)
+
+    def _units(self, seen: Observation) -> npt.NDArray[np.int64] | None:
+        if self.units is None:
+            return None
+        count = min((seen.units(v) for v in seen.variables), default=0)
+        if isinstance(self.units, slice):
+            chosen = np.arange(count)[self.units]
+        else:
+            chosen = np.atleast_1d(np.asarray(self.units, dtype=np.int64))
+            if (chosen >= count).any() or (chosen < -count).any():
+                raise SelectionError(f"{seen.path}: units={self.units!r}, but it has {count} units.")
+            chosen = chosen % count
+        if not chosen.size:
+            raise SelectionError(f"{seen.path}: units={self.units!r} is none of its {count} units.")
+        return chosen
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A selection resolved for one layer: plain names, steps and indices."""
+
+    variables: tuple[str, ...]
+    steps: range
+    units: npt.NDArray[np.int64] | None
+    dtype: str | None

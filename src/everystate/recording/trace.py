@@ -1,0 +1,160 @@
+"""The one place that builds xarray: recorded layers in, a `xarray.DataTree` out."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from everystate import schema
+from everystate.cells import Weights
+from everystate.errors import InputError
+from everystate.recording.observation import as_numpy
+from everystate.recording.replay import Recorded
+
+Labels = Any
+"""Labels of an axis: numbers, strings or datetimes, one for each place."""
+
+
+def build_trace(
+    layers: Iterable[Recorded],
+    *,
+    model: str,
+    frameworks: Iterable[str] = (),
+    time: Labels = None,
+    batch: Labels = None,
+) -> xr.DataTree:
+    """Build a trace of schema 1.
+
+    Parameters
+    ----------
+    layers : iterable of Recorded
+        One for each leaf.
+    model : str
+        What the model is called; stored as an attribute.
+    frameworks : iterable of str
+        Distributions whose versions are stored.
+    time, batch : array-like, optional
+        Labels of every step and row of the whole sequence. None: 0, 1, 2, ...
+
+    Returns
+    -------
+    xarray.DataTree
+
+    Raises
+    ------
+    InputError
+        If there are more or fewer labels than steps or rows.
+    """
+    found = list(layers)
+    taken = {layer.path for layer in found}
+    leaves = {}
+    for layer in found:
+        inner = any(path.startswith(f"{layer.path}/") for path in taken)
+        # A node's children must share its coordinates, which another layer's would not.
+        leaves[f"{layer.path}/cell" if inner else layer.path] = _leaf(layer, time, batch)
+    root = xr.Dataset(attrs=_root_attrs(model, frameworks))
+    return xr.DataTree.from_dict({"/": root, **leaves})
+
+
+def _leaf(layer: Recorded, time: Labels, batch: Labels) -> xr.Dataset:
+    variables = {}
+    for name, array in layer.variables.items():
+        dims = (schema.BATCH, schema.TIME, _unit_dim(layer, name))
+        # Time-major in memory, batch-major by name: a view, not a copy.
+        variables[name] = xr.Variable(
+            dims, np.swapaxes(array, 0, 1), _attrs(name, layer.origins[name])
+        )
+    for name, array in layer.initial.items():
+        key = f"{schema.INITIAL}{name}"
+        dims_0 = (schema.BATCH, _unit_dim(layer, name))
+        variables[key] = xr.Variable(dims_0, array, _attrs(key, schema.OBSERVED))
+    return xr.Dataset(variables, coords=_coords(layer, time, batch), attrs=_leaf_attrs(layer))
+
+
+def _unit_dim(layer: Recorded, name: str) -> str:
+    if name == schema.INPUTS:
+        return schema.FEATURE
+    weights = layer.seen.weights
+    projected = name == schema.H and weights is not None and weights.projection is not None
+    return schema.PROJECTED_UNIT if projected else schema.UNIT
+
+
+def _coords(layer: Recorded, time: Labels, batch: Labels) -> dict[str, xr.Variable]:
+    rows = next(iter(layer.variables.values())).shape[1]
+    coords = {
+        schema.TIME: xr.Variable(
+            schema.TIME, _labels(time, layer.length, "time", layer.path)[layer.steps]
+        ),
+        schema.BATCH: xr.Variable(schema.BATCH, _labels(batch, rows, "batch", layer.path)),
+    }
+    sizes = {_unit_dim(layer, n): a.shape[2] for n, a in layer.variables.items()}
+    sizes |= {_unit_dim(layer, n): a.shape[1] for n, a in layer.initial.items()}
+    for dim, size in sizes.items():
+        chosen = layer.units if layer.units is not None and dim != schema.FEATURE else None
+        coords[dim] = xr.Variable(dim, np.arange(size) if chosen is None else chosen)
+    if layer.lengths is not None:
+        coords[schema.LENGTH] = xr.Variable(
+            schema.BATCH, layer.lengths, {"long_name": schema.LONG_NAMES[schema.LENGTH]}
+        )
+    return coords
+
+
+def _labels(labels: Labels, count: int, axis: str, path: str) -> npt.NDArray[np.generic]:
+    if labels is None:
+        return np.arange(count)
+    array = np.asarray(labels)
+    if array.ndim != 1 or array.size != count:
+        raise InputError(
+            f"{path}: {axis}= has shape {array.shape}, but there are {count} to label. "
+            f"Give one label for each, or leave {axis}= out for 0, 1, 2, ..."
+        )
+    return array
+
+
+def _attrs(name: str, origin: schema.Origin) -> dict[str, str]:
+    long_name = schema.LONG_NAMES.get(name, name.replace("_", " "))
+    return {"long_name": long_name, "units": schema.UNITS, "origin": origin}
+
+
+def _leaf_attrs(layer: Recorded) -> dict[str, str | int | float]:
+    attrs: dict[str, str | int | float] = {}
+    if layer.seen.cell is not None:
+        attrs["cell"] = type(layer.seen.cell).__name__
+        variants = asdict(layer.seen.cell)
+        attrs |= {name: value for name, value in variants.items() if value is not None}
+    attrs |= {"direction": "backward" if layer.seen.reverse else "forward"}
+    attrs |= {"precision": layer.seen.precision, **layer.attrs}
+    if layer.seen.weights is not None:
+        attrs["weights_sha256"] = weights_digest(layer.seen.weights)
+    return attrs
+
+
+def weights_digest(weights: Weights) -> str:
+    """Return the SHA-256 of the weights in canonical form, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, array in weights.items():
+        digest.update(f"{name}{tuple(array.shape)}".encode())
+        digest.update(np.ascontiguousarray(as_numpy(array)).data)
+    return digest.hexdigest()
+
+
+def _root_attrs(model: str, frameworks: Iterable[str]) -> Mapping[str, str | int]:
+    versions = {}
+    for name in ("everystate", *frameworks):
+        try:
+            versions[f"{name}_version"] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        schema.SCHEMA_ATTR: schema.SCHEMA_VERSION,
+        schema.COMPLETE_ATTR: 1,
+        "model": model,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **versions,
+    }
