@@ -49,9 +49,10 @@ def linear_scan(f: Array, u: Array, c: Array, bound: float | None = None) -> Arr
 
 def _in_place(f: Array, u: Array, c: Array, bound: float | None) -> Array:
     states = np.empty(u.shape, np.result_type(f, u, c))
-    for f_t, u_t, out in zip(f, u, states, strict=True):
-        np.multiply(f_t, c, out=out)
-        out += u_t
+    for t in range(f.shape[0]):
+        out = states[t, ...]  # a view, also where a step is one number
+        np.multiply(f[t], c, out=out)
+        out += u[t]
         if bound is not None:
             np.clip(out, -bound, bound, out=out)
         c = out
