@@ -54,7 +54,8 @@ class Recorder:
         self.model, self.framework = model, framework
         self.select, self.along, self.labels = select, along, labels
         self.progress = progress
-        self._runs: list[dict[str, list[Recorded]]] = []
+        # For each run, each layer's sequences; a sequence comes in one part or several.
+        self._runs: list[dict[str, list[list[Recorded]]]] = []
         self._offsets: dict[str, int] = {}
         self._in_run = False
 
@@ -75,8 +76,16 @@ class Recorder:
         """Say that the call of the whole model is over."""
         self._in_run = False
 
-    def observe(self, seen: Observation) -> None:
+    def observe(self, seen: Observation, *, goes_on: bool = False) -> None:
         """Record one sequence of one layer.
+
+        Parameters
+        ----------
+        seen : Observation
+            The sequence.
+        goes_on : bool
+            Whether it starts where the layer's last sequence stopped, as a decoder that is
+            called chunk by chunk; the two are then one sequence.
 
         Raises
         ------
@@ -87,13 +96,15 @@ class Recorder:
         """
         if not self.wants(seen.path):
             return
-        offset = self._offsets.get(seen.path, 0) if self.along == "time" else 0
-        plan = self.select.plan(seen, offset)
+        offset = self._offsets.get(seen.path, 0) if goes_on or self.along == "time" else 0
+        recorded = replay(seen, self.select.plan(seen, offset))
         self._offsets[seen.path] = offset + seen.steps
-        recorded = replay(seen, plan)
+        if goes_on:
+            self._runs[-1][seen.path][-1].append(recorded)
+            return
         if not self._runs or (not self._in_run and seen.path in self._runs[-1]):
             self._runs.append({})
-        self._runs[-1].setdefault(seen.path, []).append(recorded)
+        self._runs[-1].setdefault(seen.path, []).append([recorded])
 
     @property
     def trace(self) -> xr.DataTree:
@@ -109,9 +120,9 @@ class Recorder:
         parts: dict[str, list[Recorded]] = {}
         for run in self._runs:
             for path, sequences in run.items():
-                for k, sequence in enumerate(sequences):
-                    alone = len(sequences) == 1
-                    parts.setdefault(path if alone else f"{path}/call_{k}", []).append(sequence)
+                for k, pieces in enumerate(sequences):
+                    name = path if len(sequences) == 1 else f"{path}/call_{k}"
+                    parts.setdefault(name, []).append(join(pieces, "time"))
         if not parts:
             raise NothingRecordedError(
                 f"no recurrent layer of {self.model} was called while recording. Call the model "

@@ -122,7 +122,7 @@ def _shown(seen: Observation, plan: Plan, name: str) -> npt.NDArray[np.generic]:
 def _replayed(
     seen: Observation, plan: Plan, hidden: tuple[str, ...]
 ) -> tuple[dict[str, npt.NDArray[np.generic]], dict[str, float]]:
-    ahead = _in_processing_order(seen)
+    ahead = in_processing_order(seen)
     ragged_backward = seen.reverse and seen.lengths is not None
     steps = plan.steps
     if ragged_backward:  # each row turns about a place of its own: keep all, choose afterwards
@@ -144,7 +144,8 @@ def _replayed(
     return kept, attrs
 
 
-def _in_processing_order(seen: Observation) -> Observation:
+def in_processing_order(seen: Observation) -> Observation:
+    """Return an observation with its sequences in the order in which the layer reads them."""
     if not seen.reverse:
         return seen
     return replace(

@@ -1,0 +1,59 @@
+"""Whether a model is PyTorch's, which recurrent layers it has, and calling it once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from everystate.errors import InputTypeError, UnsupportedModelError
+from everystate.frameworks.torch.modules import recurrent_modules
+from everystate.frameworks.torch.observing import leaves
+
+
+def matches(model: object) -> bool:
+    """Whether `model` is a PyTorch module."""
+    return isinstance(model, nn.Module)
+
+
+def layers(model: nn.Module) -> list[str]:
+    """Return the leaf path of each recurrent layer and direction.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If there is none, or the model is compiled or scripted.
+    """
+    found = [name for path, module in recurrent_modules(model) for name in leaves(path, module)]
+    if not found:
+        kinds = sorted({type(m).__name__ for m in model.modules()})
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no recurrent layer that everystate knows; it is made of "
+            f"{', '.join(kinds[:12])}. Known are nn.LSTM, nn.GRU, nn.RNN and their cells, and any "
+            "module called once per step that names its states: everystate_states = ('h',)."
+        )
+    return found
+
+
+def call(model: nn.Module, inputs: Sequence[Any]) -> object:
+    """Call the model once, without gradients; NumPy arrays become tensors like its weights."""
+    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    with torch.no_grad():
+        return model(*(_to_tensor(x, weight) for x in inputs))
+
+
+def _to_tensor(x: Any, weight: torch.Tensor) -> Any:
+    if type(x) in (list, tuple):  # not a PackedSequence, which is a named tuple
+        return type(x)(_to_tensor(part, weight) for part in x)
+    if isinstance(x, Mapping):
+        return {key: _to_tensor(part, weight) for key, part in x.items()}
+    if not isinstance(x, np.ndarray):
+        return x
+    if x.dtype.kind not in "fiub":
+        raise InputTypeError(
+            f"the input has dtype {x.dtype}, expected numbers. Try x.astype('float32')."
+        )
+    tensor = torch.from_numpy(np.ascontiguousarray(x))
+    dtype = weight.dtype if tensor.is_floating_point() else tensor.dtype
+    return tensor.to(weight.device, dtype)

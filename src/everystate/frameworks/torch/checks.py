@@ -1,0 +1,78 @@
+"""What a recurrent module is given, checked before PyTorch would fail with less to say."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from everystate.errors import InputError, InputTypeError
+
+
+def check_input(path: str, module: nn.Module, x: Any) -> None:
+    """Check rank, feature count, size, dtype and device of a recurrent module's input.
+
+    Parameters
+    ----------
+    path : str
+        The module's path, for the message.
+    module : torch.nn.Module
+        One of PyTorch's recurrent stacks or cells.
+    x : Tensor or PackedSequence
+        Its input.
+
+    Raises
+    ------
+    InputError
+        If rank or feature count are wrong, or batch or time are empty.
+    InputTypeError
+        If it is no tensor, or of another dtype or on another device than the weights.
+    """
+    data = x.data if isinstance(x, PackedSequence) else x
+    if not isinstance(data, Tensor):
+        raise InputTypeError(f"{path}: got {type(x).__name__}, expected a tensor.")
+    _check_shape(path, module, x)
+    weight = module.get_parameter(_first_weight(module))
+    if data.device != weight.device:
+        raise InputTypeError(
+            f"{path}: the input is on {data.device}, the weights on {weight.device}. "
+            f"Try x.to({str(weight.device)!r})."
+        )
+    if data.dtype != weight.dtype and not torch.is_autocast_enabled(data.device.type):
+        raise InputTypeError(
+            f"{path}: the input is {_name(data.dtype)}, the weights are {_name(weight.dtype)}. "
+            f"Try x.to({weight.dtype})."
+        )
+
+
+def _check_shape(path: str, module: nn.Module, x: Tensor | PackedSequence) -> None:
+    packed = isinstance(x, PackedSequence)
+    shape = tuple(x.data.shape if packed else x.shape)
+    stack = isinstance(module, nn.RNNBase)
+    ranks = (2,) if packed else (2, 3) if stack else (1, 2)
+    if len(shape) not in ranks:
+        order = (
+            "(batch, time, features)"
+            if getattr(module, "batch_first", False)
+            else ("(time, batch, features)" if stack else "(batch, features)")
+        )
+        raise InputError(
+            f"{path}: got an input of shape {shape}, expected {order}, or without the batch."
+        )
+    if shape[-1] != module.input_size:
+        raise InputError(
+            f"{path}: got {shape[-1]} features (shape {shape}), expected {module.input_size}."
+        )
+    if 0 in shape:
+        raise InputError(
+            f"{path}: the input of shape {shape} is empty; there is nothing to record."
+        )
+
+
+def _first_weight(module: nn.Module) -> str:
+    names = [name for name, _ in module.named_parameters()]
+    return next((name for name in names if "weight_ih" in name), names[0])
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,126 @@
+"""PyTorch's recurrent modules: where they are, and their cells and weights in canonical form.
+
+Gate order of ``torch.nn.LSTM``: i f g o; of ``torch.nn.GRU``: r z n, the reset after the
+product, with a recurrent bias of its own (``torch/nn/modules/rnn.py``, class docstrings).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from everystate.cells import GRU, LSTM, Cell, SimpleRNN, Weights
+from everystate.errors import UnsupportedModelError
+from everystate.frameworks.torch.custom import is_cell
+
+STACKS: Final = (nn.LSTM, nn.GRU, nn.RNN)
+"""Modules that read a whole sequence."""
+CELLS: Final = (nn.LSTMCell, nn.GRUCell, nn.RNNCell)
+"""Modules that take one step."""
+GATE_ORDER: Final = {"LSTM": "i f g o", "GRU": "r z n", "SimpleRNN": ""}
+
+
+@dataclass(frozen=True)
+class Place:
+    """One layer in one direction of a stack.
+
+    Parameters
+    ----------
+    layer : int
+        Which layer of the stack, from 0.
+    reverse : bool
+        Whether it reads backwards.
+    name : str
+        Its path below the module: ``layer_1/backward``, or empty if there is just one.
+    """
+
+    layer: int
+    reverse: bool
+    name: str
+
+    @property
+    def suffix(self) -> str:
+        """The end of its parameters' names: ``_l1_reverse``."""
+        return f"_l{self.layer}" + ("_reverse" if self.reverse else "")
+
+
+def places(stack: nn.RNNBase) -> list[Place]:
+    """Return every layer and direction of a stack, in the order of ``h_n``."""
+    found = []
+    for layer in range(stack.num_layers):
+        for reverse in (False, True) if stack.bidirectional else (False,):
+            parts = [f"layer_{layer}"] if stack.num_layers > 1 else []
+            if stack.bidirectional:
+                parts.append("backward" if reverse else "forward")
+            found.append(Place(layer, reverse, "/".join(parts)))
+    return found
+
+
+def module_path(model: nn.Module, name: str) -> str:
+    """Return a module's path in the trace; the model itself goes by its class."""
+    return name.replace(".", "/") or type(model).__name__.lower()
+
+
+def recurrent_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the path and module of each recurrent layer or cell, each module once.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the model, or a part of it, is compiled or scripted: its Python calls are not seen.
+    """
+    for name, module in model.named_modules():
+        _refuse_compiled(model, name, module)
+        if isinstance(module, (*STACKS, *CELLS)) or is_cell(module):
+            yield module_path(model, name), module
+
+
+def _refuse_compiled(model: nn.Module, name: str, module: nn.Module) -> None:
+    where = f"{type(model).__name__}{'.' + name if name else ''}"
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedModelError(
+            f"{where} is TorchScript, whose layers run without Python and cannot be observed. "
+            "Record the Python module that it was made from (load its state_dict), or save the "
+            "state_dict as .safetensors and record that file."
+        )
+    if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+        how = "model._orig_mod" if hasattr(module, "_orig_mod") else "the model before .compile()"
+        raise UnsupportedModelError(
+            f"{where} is compiled by torch.compile, which may fuse what should be observed. "
+            f"Record {how}: it has the same weights and gives the same results."
+        )
+
+
+def leaf(path: str, place: Place) -> str:
+    """Return the leaf path of one layer and direction."""
+    return f"{path}/{place.name}" if place.name else path
+
+
+def cell_of(module: nn.Module) -> Cell:
+    """Return the equations of a recurrent module."""
+    if isinstance(module, (nn.LSTM, nn.LSTMCell)):
+        return LSTM()
+    if isinstance(module, (nn.GRU, nn.GRUCell)):
+        return GRU()
+    return SimpleRNN(activation=str(module.nonlinearity))
+
+
+def raw_weights(module: nn.Module, suffix: str = "") -> list[Tensor]:
+    """Return the weights of one layer and direction, in the order PyTorch's kernels take."""
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+    found = (getattr(module, f"{name}{suffix}", None) for name in names)
+    return [w for w in found if w is not None]
+
+
+def weights_of(module: nn.Module, suffix: str = "") -> Weights:
+    """Return the weights of one layer and direction in canonical form, attached to the graph."""
+    w: dict[str, Any] = {
+        name: getattr(module, f"{name}{suffix}", None)
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+    }
+    b, b_r = w["bias_ih"], w["bias_hh"]
+    if b is not None and not isinstance(module, (nn.GRU, nn.GRUCell)):
+        b, b_r = b + b_r, None  # only ever added: one bias is enough
+    return Weights(W=w["weight_ih"], R=w["weight_hh"], b=b, b_R=b_r, projection=w["weight_hr"])

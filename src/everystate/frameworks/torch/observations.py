@@ -1,0 +1,94 @@
+"""What PyTorch showed, as `Observation`s: detached, float32 where it was half precision."""
+
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from everystate.cells import Weights
+from everystate.frameworks.torch.modules import GATE_ORDER, cell_of, weights_of
+from everystate.frameworks.torch.passes import Pass
+from everystate.frameworks.torch.sequences import Step
+from everystate.recording.observation import Lengths, Observation
+
+_HALF: Final = (torch.float16, torch.bfloat16)
+
+
+def plain(a: Tensor) -> Tensor:
+    """Return a tensor out of the graph, half precision as float32 (which is exact)."""
+    a = a.detach()
+    return a.float() if a.dtype in _HALF else a
+
+
+def equations(module: nn.Module, suffix: str = "") -> dict[str, Any]:
+    """Return cell, weights, precision, attributes and hints of one layer and direction."""
+    cell = cell_of(module)
+    weights = weights_of(module, suffix)
+    return {
+        "cell": cell,
+        "weights": Weights(**{name: plain(a) for name, a in weights.items()}),
+        "precision": _precision(weights.W),
+        "attrs": {
+            "module": type(module).__name__,
+            "framework_gate_order": GATE_ORDER[type(cell).__name__],
+        },
+        "hints": _hints(module),
+    }
+
+
+def of_pass(path: str, stack: nn.RNNBase, p: Pass, lengths: Lengths | None) -> Observation:
+    """Return the observation of one layer and direction of a stack."""
+    return Observation(
+        path=path,
+        observed={"h": plain(p.h)},
+        initial={name: plain(s) for name, s in p.initial.items()},
+        final={name: plain(s) for name, s in p.final.items()},
+        inputs=plain(p.x),
+        lengths=lengths,
+        reverse=p.place.reverse,
+        **equations(stack, p.place.suffix),
+    )
+
+
+def of_steps(
+    path: str, steps: list[Step], *, edited: bool, equations: dict[str, Any]
+) -> Observation:
+    """Return the observation of a layer that was called step by step.
+
+    Parameters
+    ----------
+    path : str
+        Leaf path.
+    steps : list of Step
+        In order of time.
+    edited : bool
+        Whether a step may have started from another state than the one before it ended with.
+    equations : dict
+        What `equations` says of the layer; of a custom cell just its attributes.
+    """
+    inputs = [s.x for s in steps if s.x is not None]
+    previous = None
+    if edited:
+        previous = {n: torch.stack([s.before[n] for s in steps]) for n in steps[0].before}
+    return Observation(
+        path=path,
+        observed={n: torch.stack([s.after[n] for s in steps]) for n in steps[0].after},
+        initial=steps[0].before,
+        final=steps[-1].after,
+        inputs=torch.stack(inputs) if inputs else None,
+        previous=previous,
+        **equations,
+    )
+
+
+def _precision(weight: Tensor) -> str:
+    device = weight.device.type
+    autocast = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if autocast else weight.dtype
+    return str(dtype).removeprefix("torch.")
+
+
+def _hints(module: nn.Module) -> tuple[str, ...]:
+    if module.training and getattr(module, "dropout", 0.0):
+        return ("dropout was active between the layers (the module is in training mode)",)
+    return ()

@@ -1,0 +1,246 @@
+"""Observing: hooks on every recurrent module, and what they saw as `Observation`s."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from everystate.errors import EverystateError
+from everystate.frameworks.torch import custom
+from everystate.frameworks.torch.checks import check_input
+from everystate.frameworks.torch.modules import (
+    STACKS,
+    leaf,
+    places,
+    recurrent_modules,
+)
+from everystate.frameworks.torch.observations import equations, of_pass, of_steps, plain
+from everystate.frameworks.torch.passes import Call, Pass, bind, passes, time_major
+from everystate.frameworks.torch.sequences import Line, Step
+from everystate.recording.observation import Observation
+from everystate.recording.recorder import Recorder, warn_never_called
+
+
+@contextmanager
+def observe(model: nn.Module, recorder: Recorder) -> Iterator[None]:
+    """Hand every call of a recurrent module of `model` to `recorder` (see `Framework.observe`)."""
+    watchers = [
+        _watcher(path, module, recorder)
+        for path, module in recurrent_modules(model)
+        if any(recorder.wants(name) for name in leaves(path, module))
+    ]
+    run = _Run(recorder, watchers)
+    hooks = [model.register_forward_pre_hook(run.begin)]
+    hooks += [hook for watcher in watchers for hook in watcher.attach()]
+    hooks.append(model.register_forward_hook(run.end, always_call=True))
+    try:
+        yield
+    except BaseException:
+        with suppress(EverystateError):  # keep what there is; the user's own error goes first
+            run.flush()
+        raise
+    else:
+        run.flush()
+        warn_never_called(w.path for w in watchers if not w.called)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def leaves(path: str, module: nn.Module) -> list[str]:
+    """Return the leaf paths of a recurrent module."""
+    if isinstance(module, STACKS):
+        return [leaf(path, place) for place in places(module)]
+    return [path]
+
+
+class _Run:
+    """Tells the recorder where a call of the whole model begins and ends."""
+
+    def __init__(self, recorder: Recorder, watchers: "Sequence[_Watcher]") -> None:
+        self.recorder, self.watchers = recorder, watchers
+
+    def begin(self, _module: nn.Module, _args: Any) -> None:
+        self.flush()
+        self.recorder.begin_run()
+
+    def end(self, _module: nn.Module, _args: Any, _output: Any) -> None:
+        self.flush()
+        self.recorder.end_run()
+
+    def flush(self) -> None:
+        for watcher in self.watchers:
+            watcher.end_line()
+
+
+class _Watcher:
+    """Watches one module: gathers its steps, hands its sequences over."""
+
+    def __init__(self, path: str, module: nn.Module, recorder: Recorder) -> None:
+        self.path, self.module, self.recorder = path, module, recorder
+        self.called = False
+        self.line = Line()
+
+    def attach(self) -> list[Any]:
+        return [self.module.register_forward_hook(self._after, with_kwargs=True)]
+
+    def _after(self, _m: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        self.called = True
+        with torch.no_grad():
+            self.see(*_bound(args, kwargs), output)
+
+    def see(self, x: Any, state: Any, output: Any) -> None:
+        raise NotImplementedError
+
+    def end_line(self) -> None:
+        """Hand over the steps gathered; the next call begins a new stretch of time."""
+        self.hand_over_steps()
+        self.line = Line()
+
+    def hand_over_steps(self) -> None:
+        if not self.line.steps:
+            return
+        for k, name in enumerate(leaves(self.path, self.module)):
+            steps = [step[k] for step in self.line.steps]
+            seen = of_steps(name, steps, edited=self.line.edited, equations=self.equations(k))
+            self.hand_over(seen, self.line.handed_over)
+        self.line.steps = []
+        self.line.handed_over = True
+
+    def hand_over(self, seen: Observation, goes_on: bool) -> None:
+        with torch.no_grad(), torch.autocast(_device(self.module), enabled=False):
+            self.recorder.observe(seen, goes_on=goes_on)
+
+    def gather(self, step: tuple[Step, ...], given: bool) -> None:
+        """Take one step; begin a new stretch of time if it does not go on with this one."""
+        before = tuple(s.before for s in step)
+        if not self.line.goes_on(before if given else None, one_step=True):
+            self.end_line()
+        self.line.first = self.line.first or before
+        self.line.last = tuple(s.after for s in step)
+        self.line.steps.append(step)
+
+    def equations(self, k: int) -> dict[str, Any]:
+        """Return cell, weights and what else there is to say of one leaf."""
+        stacked = isinstance(self.module, nn.RNNBase)
+        return equations(self.module, places(self.module)[k].suffix if stacked else "")
+
+
+class _StackWatcher(_Watcher):
+    """Watches ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN``."""
+
+    module: nn.RNNBase
+
+    def attach(self) -> list[Any]:
+        return [
+            self.module.register_forward_pre_hook(self._before, with_kwargs=True),
+            *super().attach(),
+        ]
+
+    def _before(self, _m: nn.Module, args: Any, kwargs: Any) -> None:
+        x, _ = _bound(args, kwargs)
+        check_input(self.path, self.module, x)
+        inner = self.module.num_layers > 1 and self.module.training and self.module.dropout
+        self._random_state = torch.get_rng_state() if inner else None
+
+    def see(self, x: Tensor | PackedSequence, state: Any, output: Any) -> None:
+        call = bind(self.module, x, state)
+        found = self._passes(call, output)
+        one_way = not self.module.bidirectional and call.packed is None
+        if call.x.shape[0] == 1 and one_way:
+            self.gather(tuple(_as_step(p) for p in found), given=state is not None)
+            return
+        before = tuple(_kept(p.initial) for p in found)
+        given = before if one_way and state is not None else None
+        goes_on = self.line.goes_on(given, one_step=False)
+        if goes_on:
+            self.hand_over_steps()
+        else:
+            self.end_line()
+        for name, p in zip(leaves(self.path, self.module), found, strict=True):
+            self.hand_over(of_pass(name, self.module, p, call.lengths), goes_on)
+        self.line = Line(before, tuple(_kept(p.final) for p in found), False, handed_over=True)
+
+    def _passes(self, call: Call, output: Any) -> list[Pass]:
+        out, final = output
+        final = final if isinstance(final, tuple) else (final,)
+        final = tuple(s.unsqueeze(1) if s.dim() == 2 else s for s in final)
+        shown = out.data if isinstance(out, PackedSequence) else time_major(self.module, out)
+        if self._random_state is None:
+            return passes(self.module, call, shown, final)[0]
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self._random_state)
+            return passes(self.module, call, shown, final)[0]
+
+
+class _CellWatcher(_Watcher):
+    """Watches ``nn.LSTMCell``, ``nn.GRUCell`` or ``nn.RNNCell``: each call is a step."""
+
+    def attach(self) -> list[Any]:
+        return [
+            self.module.register_forward_pre_hook(self._before, with_kwargs=True),
+            *super().attach(),
+        ]
+
+    def _before(self, _m: nn.Module, args: Any, kwargs: Any) -> None:
+        check_input(self.path, self.module, _bound(args, kwargs)[0])
+
+    def see(self, x: Tensor, state: Any, output: Any) -> None:
+        after = output if isinstance(output, tuple) else (output,)
+        if state is None:
+            before = tuple(torch.zeros_like(s) for s in after)
+        else:
+            before = state if isinstance(state, (tuple, list)) else (state,)
+        named = [dict(zip(("h", "c"), map(_row, s), strict=False)) for s in (before, after)]
+        self.gather((Step(_row(x), named[0], named[1]),), given=state is not None)
+
+
+class _CustomWatcher(_Watcher):
+    """Watches a user's own step module (see `custom`)."""
+
+    def see(self, x: Any, state: Any, output: Any) -> None:
+        names = custom.state_names(self.module)
+        after = custom.states(self.path, names, output)
+        before = {} if state is None else custom.states(self.path, names, state)
+        kept = [{n: _row(s) for n, s in side.items()} for side in (before, after)]
+        shown = _row(x) if isinstance(x, Tensor) and x.is_floating_point() else None
+        self.gather((Step(shown, kept[0], kept[1]),), given=state is not None)
+
+    def equations(self, k: int) -> dict[str, Any]:
+        return {"attrs": {"module": type(self.module).__name__}}
+
+
+def _watcher(path: str, module: nn.Module, recorder: Recorder) -> _Watcher:
+    kinds: list[tuple[Callable[[nn.Module], bool], type[_Watcher]]] = [
+        (custom.is_cell, _CustomWatcher),
+        (lambda m: isinstance(m, STACKS), _StackWatcher),
+    ]
+    kind = next((watcher for matches, watcher in kinds if matches(module)), _CellWatcher)
+    return kind(path, module, recorder)
+
+
+def _bound(args: Sequence[Any], kwargs: Any) -> tuple[Any, Any]:
+    """Return input and state, however the caller passed them."""
+    given = [*args, *kwargs.values()]
+    return (given[0] if given else None), (given[1] if len(given) > 1 else None)
+
+
+def _as_step(p: Pass) -> Step:
+    return Step(_row(p.x[0]), _kept(p.initial), _kept(p.final))
+
+
+def _kept(states: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: _row(s) for name, s in states.items()}
+
+
+def _row(a: Tensor) -> Tensor:
+    """Return a step's (batch, units), a copy: the user may go on to change it in place."""
+    a = a.unsqueeze(0) if a.dim() == 1 else a.reshape(a.shape[0], -1)
+    return plain(a).clone()
+
+
+def _device(module: nn.Module) -> str:
+    return next((p.device.type for p in module.parameters()), "cpu")

@@ -1,0 +1,198 @@
+"""What each layer and direction of a stack did in one call: its input, output and states.
+
+A fused kernel shows the output of the last layer and the last state of every layer. What
+lies between two layers is brought out by running the inner layers again, one by one, on the
+same kernels: bitwise what they gave inside the stack, dropout included if the random state
+is the one the call began with.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from everystate.frameworks.torch.modules import Place, places, raw_weights
+from everystate.recording.observation import Lengths
+
+_KERNELS: Final[Mapping[str, Any]] = {
+    "LSTM": torch._VF.lstm,  # type: ignore[attr-defined]
+    "GRU": torch._VF.gru,  # type: ignore[attr-defined]
+    "RNN_TANH": torch._VF.rnn_tanh,  # type: ignore[attr-defined]
+    "RNN_RELU": torch._VF.rnn_relu,  # type: ignore[attr-defined]
+}
+
+
+@dataclass(eq=False)
+class Call:
+    """The arguments of one call of a stack, time-major and batched.
+
+    Parameters
+    ----------
+    x : Tensor
+        Shape (time, batch, features); of a packed sequence, its data.
+    state : tuple of Tensor
+        ``(h_0,)`` or ``(h_0, c_0)``, each (layers * directions, batch, units), in the order
+        of the rows of `x` (sorted by length if packed).
+    packed : PackedSequence, optional
+        The input, if it was packed.
+    """
+
+    x: Tensor
+    state: tuple[Tensor, ...]
+    packed: PackedSequence | None = None
+
+    @property
+    def lengths(self) -> Lengths | None:
+        """Length of each row in the caller's order; None if the input was not packed."""
+        if self.packed is None:
+            return None
+        return np.asarray(pad_packed_sequence(self.packed)[1], dtype=np.int64)
+
+    def padded(self, data: Tensor) -> Tensor:
+        """Return packed data as (time, batch, ...) in the caller's row order."""
+        return (
+            data if self.packed is None else pad_packed_sequence(self.packed._replace(data=data))[0]
+        )
+
+    def in_callers_order(self, state: Tensor) -> Tensor:
+        """Return a (batch, units) state in the caller's row order."""
+        order = None if self.packed is None else self.packed.unsorted_indices
+        return state if order is None else state.index_select(0, order)
+
+
+@dataclass(eq=False)
+class Pass:
+    """One layer in one direction: everything time-major, padded, in the caller's row order.
+
+    Parameters
+    ----------
+    place : Place
+        Which layer and direction.
+    x, h : Tensor
+        Input and output, each (time, batch, ...).
+    initial, final : dict
+        ``h``, and ``c`` of an LSTM: (batch, units).
+    """
+
+    place: Place
+    x: Tensor
+    h: Tensor
+    initial: dict[str, Tensor]
+    final: dict[str, Tensor]
+
+
+def bind(stack: nn.RNNBase, x: Tensor | PackedSequence, hx: Any = None) -> Call:
+    """Return a call's arguments in time-major, batched form, zero states filled in."""
+    packed = x if isinstance(x, PackedSequence) else None
+    data = x.data if isinstance(x, PackedSequence) else time_major(stack, x)
+    batch = int(packed.batch_sizes[0]) if packed is not None else data.shape[1]
+    if hx is None:
+        return Call(data, _zeros(stack, batch, data), packed)
+    state = tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
+    state = tuple(s.unsqueeze(1) if s.dim() == 2 else s for s in state)
+    if packed is not None and packed.sorted_indices is not None:
+        state = tuple(s.index_select(1, packed.sorted_indices) for s in state)
+    return Call(data, state, packed)
+
+
+def time_major(stack: nn.RNNBase, a: Tensor) -> Tensor:
+    """Return a stack's input or output as (time, batch, ...)."""
+    if a.dim() == 2:
+        return a.unsqueeze(1)
+    return a.transpose(0, 1) if stack.batch_first else a
+
+
+def _zeros(stack: nn.RNNBase, batch: int, like: Tensor) -> tuple[Tensor, ...]:
+    count = stack.num_layers * (2 if stack.bidirectional else 1)
+    sizes = [stack.proj_size or stack.hidden_size]
+    if isinstance(stack, nn.LSTM):
+        sizes.append(stack.hidden_size)
+    return tuple(like.new_zeros(count, batch, size) for size in sizes)
+
+
+def run_layer(stack: nn.RNNBase, layer: int, x: Tensor, call: Call) -> tuple[Tensor, ...]:
+    """Run one layer, both directions, on PyTorch's fused kernel.
+
+    Returns
+    -------
+    tuple of Tensor
+        The output, then the last states.
+    """
+    here = [p for p in places(stack) if p.layer == layer]
+    rows = slice(layer * len(here), (layer + 1) * len(here))
+    state = tuple(s[rows].contiguous() for s in call.state)
+    weights = [w for place in here for w in raw_weights(stack, place.suffix)]
+    hx = state if isinstance(stack, nn.LSTM) else state[0]
+    rest = (hx, weights, stack.bias, 1, 0.0, stack.training, stack.bidirectional)
+    kernel = _KERNELS[stack.mode]
+    if call.packed is None:
+        return tuple(kernel(x, *rest, False))
+    return tuple(kernel(x, call.packed.batch_sizes, *rest))
+
+
+def passes(
+    stack: nn.RNNBase, call: Call, output: Tensor | None = None, final: Sequence[Tensor] = ()
+) -> tuple[list[Pass], Tensor]:
+    """Return what each layer and direction did, and the output.
+
+    Parameters
+    ----------
+    stack : torch.nn.LSTM, GRU or RNN
+        The module.
+    call : Call
+        What it was called with.
+    output : Tensor, optional
+        Its output, time-major or packed data, so that the last layer need not run again.
+        None: run it.
+    final : sequence of Tensor
+        Its last states, in the caller's row order; empty if the layers are run here.
+
+    Returns
+    -------
+    list of Pass
+        In the order of ``h_n``.
+    Tensor
+        The last layer's output, time-major or packed data.
+    """
+    found: list[Pass] = []
+    x = h = call.x
+    for layer in range(stack.num_layers):
+        last = layer == stack.num_layers - 1
+        own: tuple[Tensor, ...] = ()
+        if last and output is not None:
+            h = output
+        else:
+            h, *own_states = run_layer(stack, layer, x, call)
+            own = tuple(own_states)
+        found += _split(stack, layer, call, (x, h), final, own)
+        if not last:
+            x = torch.dropout(h, stack.dropout, True) if stack.training and stack.dropout else h
+    return found, h
+
+
+def _split(
+    stack: nn.RNNBase,
+    layer: int,
+    call: Call,
+    io: tuple[Tensor, Tensor],
+    final: Sequence[Tensor],
+    own: Sequence[Tensor],
+) -> list[Pass]:
+    """Split one layer's run into its directions."""
+    here = [p for p in places(stack) if p.layer == layer]
+    x, h = (call.padded(a) for a in io)
+    states = []
+    names = ("h", "c")[: len(call.state)]
+    for k, (place, part) in enumerate(zip(here, h.chunk(len(here), -1), strict=True)):
+        row = layer * len(here) + k
+        initial = {n: call.in_callers_order(s[row]) for n, s in zip(names, call.state, strict=True)}
+        if final:
+            last = {n: s[row] for n, s in zip(names, final, strict=True)}
+        else:
+            last = {n: call.in_callers_order(s[k]) for n, s in zip(names, own, strict=True)}
+        states.append(Pass(place, x, part, initial, last))
+    return states

@@ -1,0 +1,243 @@
+"""`unroll`: a recurrent layer's results and all its states, attached to the graph."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from everystate.cells import Weights
+from everystate.errors import InputError, UnknownLayerError, UnsupportedModelError
+from everystate.frameworks.torch.checks import check_input
+from everystate.frameworks.torch.modules import CELLS, STACKS, leaf, weights_of
+from everystate.frameworks.torch.observations import equations, of_pass, plain
+from everystate.frameworks.torch.passes import bind, passes
+from everystate.recording.observation import Observation, turn
+from everystate.recording.replay import in_processing_order
+from everystate.recording.verify import Verification
+
+
+class LayerStates(Mapping[str, Tensor]):
+    """States and gates of one layer in one direction, by name or as attributes.
+
+    Each is (time, batch, units), or as the layer's own layout has it: (batch, time, units)
+    with ``batch_first``, (time, units) without a batch. ``initial_h`` and ``initial_c`` are
+    (batch, units).
+    """
+
+    def __init__(self, variables: Mapping[str, Tensor]) -> None:
+        self._variables = dict(variables)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._variables[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name.startswith("_") or name not in self._variables:
+            raise AttributeError(f"no state {name!r}; there are {', '.join(self._variables)}.")
+        return self._variables[name]
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._variables]
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}: {tuple(a.shape)}" for name, a in self.items())
+        return f"LayerStates({shapes})"
+
+
+class States(Mapping[str, LayerStates]):
+    """States by layer: ``states["layer_1/backward"].c``; of a single layer ``states.c`` too."""
+
+    def __init__(self, layers: Mapping[str, LayerStates]) -> None:
+        self._layers = dict(layers)
+
+    def __getitem__(self, name: str) -> LayerStates:
+        try:
+            return self._layers[name]
+        except KeyError:
+            raise UnknownLayerError(f"no layer {name!r}; there are {list(self._layers)}.") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __getattr__(self, name: str) -> Tensor:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if len(self._layers) > 1:
+            raise AttributeError(f"which layer's {name}? Try states[{next(iter(self._layers))!r}].")
+        only: Tensor = getattr(next(iter(self._layers.values())), name)
+        return only
+
+    def __dir__(self) -> list[str]:
+        only = next(iter(self._layers.values())) if len(self._layers) == 1 else ()
+        return [*super().__dir__(), *only]
+
+    def __repr__(self) -> str:
+        return f"States({self._layers})"
+
+
+@dataclass(frozen=True, eq=False)
+class Unrolled:
+    """What a layer returns, and all its states.
+
+    Parameters
+    ----------
+    outputs : Tensor or PackedSequence
+        As the layer returns them; of a cell, ``h`` at every step.
+    final_state : Tensor or tuple of Tensor
+        As the layer returns it: ``h_n``, or ``(h_n, c_n)``.
+    states : States
+        Every state and gate of every layer at every step, attached to the graph.
+    lengths : Tensor, optional
+        Length of each row where the input was packed; states past it are zero.
+    """
+
+    outputs: Any
+    final_state: Any
+    states: States
+    lengths: Tensor | None = None
+
+
+def unroll(layer: nn.Module, x: Any, hx: Any = None) -> Unrolled:
+    """Run a PyTorch layer or cell and return all its states, differentiable.
+
+    Parameters
+    ----------
+    layer : torch.nn.LSTM, GRU, RNN, or LSTMCell, GRUCell, RNNCell
+        A cell is stepped over the first axis of `x`.
+    x : Tensor or PackedSequence
+        The input; for a cell (time, batch, features) or (time, features).
+    hx : Tensor or tuple of Tensor, optional
+        The initial state, as the layer takes it. None: zeros.
+
+    Returns
+    -------
+    Unrolled
+
+    Raises
+    ------
+    UnsupportedModelError
+        If `layer` is a whole model, not one recurrent layer.
+    InputError, InputTypeError
+        If the input does not fit the layer.
+    """
+    if isinstance(layer, STACKS):
+        check_input(type(layer).__name__.lower(), layer, x)
+        return _unroll_stack(layer, x, hx)
+    if isinstance(layer, CELLS):
+        return _unroll_cell(layer, x, hx)
+    raise UnsupportedModelError(
+        f"unroll takes one recurrent layer or cell, got {type(layer).__name__}. Try "
+        "es.unroll(model.lstm, x), or es.record(model, x) for a whole model."
+    )
+
+
+def _unroll_stack(stack: nn.RNNBase, x: Tensor | PackedSequence, hx: Any) -> Unrolled:
+    path = type(stack).__name__.lower()
+    call = bind(stack, x, hx)
+    found, output = passes(stack, call)
+    layers = {}
+    for p in found:
+        seen = of_pass(leaf(path, p.place), stack, p, call.lengths)
+        variables = _replayed(seen, weights_of(stack, p.place.suffix), p.x, p.h, p.initial)
+        layers[p.place.name or path] = _in_layout(stack, x, {**variables, **_initial(p.initial)})
+    names = ("h", "c")[: len(call.state)]
+    final = tuple(torch.stack([p.final[name] for p in found]) for name in names)
+    if isinstance(x, PackedSequence):
+        output = x._replace(data=output)
+    else:
+        output = _restored(stack, x, output)
+        final = tuple(s.squeeze(1) for s in final) if x.dim() == 2 else final
+    lengths = None if call.lengths is None else torch.as_tensor(call.lengths)
+    return Unrolled(output, final if len(final) > 1 else final[0], States(layers), lengths)
+
+
+def _unroll_cell(cell: nn.RNNCellBase, x: Tensor, hx: Any) -> Unrolled:
+    path = type(cell).__name__.lower()
+    if not isinstance(x, Tensor) or x.dim() not in (2, 3) or not len(x):
+        shape = getattr(x, "shape", type(x).__name__)
+        raise InputError(
+            f"{path}: got {shape}, expected a tensor (time, batch, features) or (time, features)."
+        )
+    check_input(path, cell, x[0])
+    state, steps = hx, []
+    for x_t in x:
+        state = cell(x_t, state)
+        steps.append(state if isinstance(state, tuple) else (state,))
+    names = ("h", "c")[: len(steps[0])]
+    after = {
+        n: _batched(torch.stack(s), 2) for n, s in zip(names, zip(*steps, strict=True), strict=True)
+    }
+    start = hx if hx is not None else tuple(torch.zeros_like(s) for s in steps[0])
+    start = start if isinstance(start, (tuple, list)) else (start,)
+    initial = {n: _batched(s, 1) for n, s in zip(names, start, strict=True)}
+    seen = Observation(
+        path=path,
+        observed={n: plain(a) for n, a in after.items()},
+        initial={n: plain(a) for n, a in initial.items()},
+        inputs=plain(_batched(x, 2)),
+        **equations(cell),
+    )
+    gates = _replayed(seen, weights_of(cell), _batched(x, 2), after["h"], initial)
+    variables = {**gates, **after}
+    if x.dim() == 2:
+        variables = {n: a.squeeze(1) for n, a in variables.items()}
+        initial = {n: a.squeeze(0) for n, a in initial.items()}
+    states = States({path: LayerStates({**variables, **_initial(initial)})})
+    return Unrolled(variables["h"], state, states)
+
+
+def _batched(a: Tensor, rank_with_batch: int) -> Tensor:
+    return a.unsqueeze(-2) if a.dim() == rank_with_batch else a
+
+
+def _replayed(
+    seen: Observation, w: Weights, x: Tensor, h: Tensor, initial: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return every variable, attached to the graph through `h`, and verified."""
+    cell, lengths = seen.cell, seen.lengths
+    assert cell is not None
+    if seen.reverse:
+        x, h = turn(x, lengths), turn(h, lengths)
+    before = {**initial, "h": torch.cat([initial["h"][None], h[:-1]])}
+    values = cell.evolve(w, cell.from_input(w, x), cell.from_state(w, before["h"]), before)
+    detached = {name: plain(a) for name, a in values.items()}
+    Verification(in_processing_order(seen)).compare(detached, slice(0, len(x)))
+    values["h"] = h
+    if seen.reverse:
+        values = {name: turn(a, lengths) for name, a in values.items()}
+    if lengths is None:
+        return values
+    t = torch.arange(len(x), device=x.device)[:, None, None]
+    valid = t < torch.as_tensor(lengths, device=x.device)[:, None]
+    return {name: torch.where(valid, a, torch.zeros_like(a)) for name, a in values.items()}
+
+
+def _initial(initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"initial_{name}": s for name, s in initial.items()}
+
+
+def _in_layout(
+    stack: nn.RNNBase, x: Tensor | PackedSequence, variables: Mapping[str, Tensor]
+) -> LayerStates:
+    """Return variables in the layer's own layout."""
+    if isinstance(x, PackedSequence):
+        return LayerStates(variables)
+    return LayerStates({name: _restored(stack, x, a) for name, a in variables.items()})
+
+
+def _restored(stack: nn.RNNBase, x: Tensor, a: Tensor) -> Tensor:
+    """Return (time, batch, units) or (batch, units) in the layout of the layer's input `x`."""
+    if x.dim() == 2:
+        return a.squeeze(-2)
+    return a.transpose(0, 1) if stack.batch_first and a.dim() == 3 else a
