@@ -1,0 +1,1 @@
+"""A recorded LSTM autoencoder on a real series, from committed weights, without a framework."""
