@@ -1,6 +1,8 @@
 """Every state of every recurrent network, at every step, from the model you already have."""
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,7 +26,16 @@ _PUBLIC = {
     "unroll": "everystate.recording.record",
 }
 
-__all__ = ["Select", "open_trace", "record", "recording", "report", "save_trace", "summary", "unroll"]
+__all__ = [
+    "Select",
+    "open_trace",
+    "record",
+    "recording",
+    "report",
+    "save_trace",
+    "summary",
+    "unroll",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -35,3 +46,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_PUBLIC})
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: object) -> None:
+        # Importing the folder `recording` would bind it in place of the public `recording`.
+        if not (name in _PUBLIC and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
