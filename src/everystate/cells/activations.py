@@ -56,8 +56,11 @@ def hard_sigmoid_keras2(x: Array) -> Array:
 
 
 def relu(x: Array) -> Array:
-    """Return ``max(x, 0)``, NaN staying NaN."""
-    return array_namespace(x).clip(x, 0.0, None)
+    """Return ``max(x, 0)``, NaN staying NaN.
+
+    The derivative at 0 is 0, as every framework has it; that of a clip would be 1 or 1/2.
+    """
+    return array_namespace(x).where(x <= 0, 0.0, x)
 
 
 def linear(x: Array) -> Array:

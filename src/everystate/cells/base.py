@@ -213,7 +213,7 @@ class Cell(ABC):
 
     def with_(self, **changes: object) -> Self:
         """Return this cell with some variants changed."""
-        return replace(self, **changes)  # type: ignore[arg-type]
+        return replace(self, **changes)
 
 
 def split(a: Array, blocks: int) -> tuple[Array, ...]:

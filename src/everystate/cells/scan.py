@@ -38,7 +38,7 @@ def linear_scan(f: Array, u: Array, c: Array, bound: float | None = None) -> Arr
     xp = array_namespace(f, u, c)
     if is_numpy_array(f):
         return _in_place(f, u, c, bound)
-    if is_torch_array(f) and (seen := _as_numpy(xp, f, u, c)):
+    if is_torch_array(f) and (seen := _as_numpy(xp, f, u, c)) is not None:
         # The same memory seen as NumPy arrays: a step costs a third of PyTorch's dispatch.
         return xp.from_numpy(_in_place(*seen, bound))
     steps = []
@@ -49,14 +49,14 @@ def linear_scan(f: Array, u: Array, c: Array, bound: float | None = None) -> Arr
     return xp.stack(steps)
 
 
-def _as_numpy(xp: Any, *tensors: Array) -> list[Array]:
-    """Return PyTorch tensors as NumPy arrays of the same memory; none if that loses anything."""
-    if any(xp.autograd.forward_ad.unpack_dual(a).tangent is not None for a in tensors):
-        return []
+def _as_numpy(xp: Any, f: Array, u: Array, c: Array) -> tuple[Array, Array, Array] | None:
+    """Return PyTorch tensors as NumPy arrays of the same memory; None if that loses anything."""
+    if any(xp.autograd.forward_ad.unpack_dual(a).tangent is not None for a in (f, u, c)):
+        return None
     try:
-        return [a.numpy() for a in tensors]
+        return f.numpy(), u.numpy(), c.numpy()
     except (RuntimeError, TypeError):  # under autograd or vmap; another device, bfloat16
-        return []
+        return None
 
 
 def _in_place(f: Array, u: Array, c: Array, bound: float | None) -> Array:
