@@ -189,6 +189,25 @@ class Cell(ABC):
             `variables` by name, each of shape (time, batch, units), after each step.
         """
 
+    def from_gates(self, w: Weights, gates: States, before: States) -> dict[str, Array]:
+        """Return every state of a stretch of steps whose gates are known.
+
+        Parameters
+        ----------
+        w : Weights
+            The cell's weights; of these only the projection is needed.
+        gates : mapping
+            Each gate, shape (time, batch, units).
+        before : mapping
+            As `evolve` takes it.
+
+        Returns
+        -------
+        dict
+            `states` by name, each of shape (time, batch, units).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no gates to go by.")
+
     def step(self, w: Weights, a_x: Array, state: States) -> dict[str, Array]:
         """Return every state and gate after one step.
 

@@ -64,8 +64,14 @@ class GRU(Cell):
         z = sigma(x_z + h_z)
         from_h = r * h_n if self.reset == "after" else self._reset_first(w, r * h)
         n = activation(self.activation)(x_n + from_h)
+        gates = {"r": r, "z": z, "n": n}
+        return {**self.from_gates(w, gates, before), **gates}
+
+    def from_gates(self, w: Weights, gates: States, before: States) -> dict[str, Array]:
+        """Return h of a stretch of steps whose gates are known (see `Cell.from_gates`)."""
+        z = gates["z"]
         keep, write = (z, 1.0 - z) if self.update == "keeps" else (1.0 - z, z)
-        return {"h": write * n + keep * h, "r": r, "z": z, "n": n}
+        return {"h": write * gates["n"] + keep * before["h"]}
 
     def _reset_first(self, w: Weights, h: Array) -> Array:
         size = self.units(w)

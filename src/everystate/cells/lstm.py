@@ -74,10 +74,15 @@ class LSTM(Cell):
         g = activation(self.activation)(a_g)
         if w.peephole is None:
             i, f, o = sigma(a_i), sigma(a_f), sigma(a_o)
-            c = self.keep_and_write(f, i * g, before["c"])
         else:
-            i, f, o, c = self._through_peepholes(w.peephole, (a_i, a_f, a_o), g, before["c"])
-        return {"h": self.expose(w, o, c), "c": c, "i": i, "f": f, "g": g, "o": o}
+            i, f, o = self._through_peepholes(w.peephole, (a_i, a_f, a_o), g, before["c"])
+        gates = {"i": i, "f": f, "g": g, "o": o}
+        return {**self.from_gates(w, gates, before), **gates}
+
+    def from_gates(self, w: Weights, gates: States, before: States) -> dict[str, Array]:
+        """Return h and c of a stretch of steps whose gates are known (see `Cell.from_gates`)."""
+        c = self.keep_and_write(gates["f"], gates["i"] * gates["g"], before["c"])
+        return {"h": self.expose(w, gates["o"], c), "c": c}
 
     def keep_and_write(self, f: Array, u: Array, c: Array) -> Array:
         """Return ``c' = f * c + u`` at every step, `c` being the state before the first."""
@@ -103,7 +108,7 @@ class LSTM(Cell):
             c = f * c + i * g_t
             c = c if self.cell_clip is None else clip(c, self.cell_clip)
             o = sigma(a_o + p_o * c)
-            steps.append((i, f, o, c))
+            steps.append((i, f, o))
         xp = array_namespace(g)
         return tuple(xp.stack(variable) for variable in zip(*steps, strict=True))
 

@@ -87,6 +87,12 @@ class Observation:
         replayable = self.cell.variables if self.cell and self.weights else ()
         return tuple(dict.fromkeys((*replayable, *self.observed)))
 
+    @property
+    def shows_gates(self) -> bool:
+        """Whether the framework showed every gate, so that none need be computed."""
+        gates = self.cell.gates if self.cell else ()
+        return bool(gates) and all(gate in self.observed for gate in gates)
+
     def units(self, variable: str) -> int:
         """Return the number of units of a variable."""
         if variable in self.observed:

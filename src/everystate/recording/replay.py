@@ -15,6 +15,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from everystate import schema
+from everystate.cells import Weights
 from everystate.cells.activations import Array
 from everystate.recording.observation import Lengths, Observation, as_numpy, turn
 from everystate.recording.selection import Plan
@@ -88,7 +89,7 @@ def replay(seen: Observation, plan: Plan) -> Recorded:
     """
     seen.cell and seen.weights and seen.cell.check(seen.weights, seen.path)
     hidden = tuple(v for v in plan.variables if v not in (*seen.observed, schema.INPUTS))
-    variables, attrs = _replayed(seen, plan, hidden) if hidden else ({}, {})
+    variables, attrs = _replayed(seen, plan, hidden) if hidden or seen.shows_gates else ({}, {})
     origins: dict[str, schema.Origin] = dict.fromkeys(variables, schema.REPLAYED)
     for name in plan.variables:
         if name not in hidden:
@@ -167,8 +168,8 @@ def _stretches(
     seen: Observation, steps: range, units: npt.NDArray[np.int64] | None
 ) -> Iterator[tuple[slice, Mapping[str, Array]]]:
     """Yield each block of steps, and every variable computed in it."""
-    cell, w, x = seen.cell, seen.weights, seen.inputs
-    assert cell is not None and w is not None and x is not None
+    cell, w = seen.cell, seen.weights
+    assert cell is not None and w is not None
     scanned = bool(cell.memory) and seen.previous is None
     first, stride = (0, 1) if scanned else (steps.start, steps.step)
     h_all = seen.observed["h"]
@@ -177,15 +178,19 @@ def _stretches(
     rows = _block_steps(seen)
     for start in range(first, steps[-1] + 1, rows * stride):
         block = slice(start, min(start + rows * stride, steps[-1] + 1), stride)
-        a_x = cell.from_input(own, x[block])
         if seen.previous is not None:
-            previous = {name: a[block] for name, a in seen.previous.items()}
-            values = _stepped(seen, own, a_x, previous, units)
+            yield block, _stepped(seen, own, block, units)
+            continue
+        h = _before(h_all, seen.initial["h"], block)
+        before = {**state, "h": _of_units(h, units)}
+        if seen.shows_gates:
+            gates = {name: _of_units(seen.observed[name][block], units) for name in cell.gates}
+            values = cell.from_gates(own, gates, before)
         else:
-            h = _before(h_all, seen.initial["h"], block)
-            before = {**state, "h": _of_units(h, units)}
+            assert seen.inputs is not None
+            a_x = cell.from_input(own, seen.inputs[block])
             values = cell.evolve(own, a_x, cell.from_state(own, h), before)
-            state = {name: values[name][-1] for name in cell.memory}
+        state = {name: values[name][-1] for name in cell.memory}
         yield block, values
 
 
@@ -199,11 +204,14 @@ def _before(h: Array, initial: Array, block: slice) -> Array:
 
 
 def _stepped(
-    seen: Observation, w: object, a_x: Array, previous: Mapping[str, Array], units: object
+    seen: Observation, w: Weights, block: slice, units: npt.NDArray[np.int64] | None
 ) -> dict[str, Array]:
     """Evolve steps whose incoming states are all known: time is just more batch."""
-    cell, n, batch = seen.cell, a_x.shape[0], a_x.shape[1]
-    assert cell is not None
+    cell, batch = seen.cell, seen.batch
+    assert cell is not None and seen.inputs is not None and seen.previous is not None
+    previous = {name: a[block] for name, a in seen.previous.items()}
+    a_x = cell.from_input(w, seen.inputs[block])
+    n = a_x.shape[0]
 
     def flat(a: Array) -> Array:
         return a.reshape((n * batch, a.shape[-1]))
@@ -211,7 +219,7 @@ def _stepped(
     h = flat(previous["h"])[None]
     before = {name: _of_units(flat(previous[name]), units) for name in cell.memory}
     before["h"] = _of_units(h, units)
-    values = cell.evolve(w, flat(a_x)[None], cell.from_state(w, h), before)  # type: ignore[arg-type]
+    values = cell.evolve(w, flat(a_x)[None], cell.from_state(w, h), before)
     return {name: a.reshape((n, batch, a.shape[-1])) for name, a in values.items()}
 
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -145,12 +146,8 @@ def weights_digest(weights: Weights) -> str:
 
 
 def _root_attrs(model: str, frameworks: Iterable[str]) -> Mapping[str, str | int]:
-    versions = {}
-    for name in ("everystate", *frameworks):
-        try:
-            versions[f"{name}_version"] = version(name)
-        except PackageNotFoundError:
-            continue
+    found = {name: _version(name) for name in ("everystate", *frameworks)}
+    versions = {f"{name}_version": known for name, known in found.items() if known}
     return {
         schema.SCHEMA_ATTR: schema.SCHEMA_VERSION,
         schema.COMPLETE_ATTR: 1,
@@ -158,3 +155,11 @@ def _root_attrs(model: str, frameworks: Iterable[str]) -> Mapping[str, str | int
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **versions,
     }
+
+
+@cache
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
