@@ -1,0 +1,1 @@
+"""Measures of recorded states: each a function of one layer that returns labelled results."""

@@ -1,0 +1,106 @@
+"""Whether states keep growing over time."""
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from everystate import schema
+from everystate.analysis.layer import Layer, dataset_of, finite, states, steps
+
+Floats = npt.NDArray[np.float64]
+
+
+def drift(layer: Layer) -> xr.Dataset:
+    r"""Return how the size of the state changes over time, row by row.
+
+    With :math:`m_t`, the mean of :math:`|c_t|` over the units (of :math:`|h_t|`, or of the first
+    recorded state, where there is no ``c``), and :math:`t` in steps:
+
+    .. math::
+        \text{slope} = \frac{\sum_t (t - \bar t)(m_t - \bar m)}{\sum_t (t - \bar t)^2}, \qquad
+        \text{relative} = \text{slope} / \bar m, \qquad
+        \text{ratio} = \frac{\text{mean of } m \text{ over the last tenth of the steps}}
+                            {\text{mean of } m \text{ over the first tenth}}
+
+    the slope being that of the least-squares line.
+
+    Parameters
+    ----------
+    layer : xarray.DataTree or xarray.Dataset
+        One layer of a trace.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``slope``, ``level`` (:math:`\bar m`), ``relative`` and ``ratio``, each (batch); the
+        attribute ``state`` names the state. NaN for a row with fewer than two finite steps.
+        A tenth is at least one step. Empty if no state was recorded.
+
+    Notes
+    -----
+    Time runs as the layer reads: in a layer that reads backwards the first tenth is at the end
+    of the sequence. Steps are those of the ``time`` coordinate (`everystate.analysis.layer.steps`).
+
+    A state that starts at zero grows at first, so in a short sequence a ratio above 1 is no sign
+    of trouble; a steady slope over thousands of steps is. A straight line says nothing of *when*
+    the growth began. A few huge units can carry the mean.
+
+    Examples
+    --------
+    >>> growing = np.linspace(1.0, 3.0, 21).reshape(1, 21, 1)
+    >>> c = xr.DataArray(growing, dims=("batch", "time", "unit"))
+    >>> found = drift(xr.Dataset({"c": c}))
+    >>> [round(found[name].item(), 3) for name in ("slope", "level", "relative", "ratio")]
+    [0.1, 2.0, 0.05, 2.81]
+    """
+    layer = dataset_of(layer)
+    names = states(layer)
+    if not names:
+        return xr.Dataset()
+    name = schema.C if schema.C in names else (schema.H if schema.H in names else names[0])
+    size = abs(finite(layer[name]))
+    size = size.mean([dim for dim in size.dims if dim not in (schema.BATCH, schema.TIME)])
+    if size.chunks is not None:
+        size = size.chunk({schema.TIME: -1})
+    at = steps(layer)
+    if layer.attrs.get("direction") == "backward":
+        size, at = size.isel({schema.TIME: slice(None, None, -1)}), -at[::-1]
+    found = xr.apply_ufunc(
+        _trend,
+        size,
+        at,
+        input_core_dims=[[schema.TIME], [schema.TIME]],
+        output_core_dims=[["measure"]],
+        dask="parallelized",
+        dask_gufunc_kwargs={"output_sizes": {"measure": 4}},
+        output_dtypes=[np.float64],
+    )
+    measures = ("slope", "level", "relative", "ratio")
+    result = {measure: found.isel(measure=k) for k, measure in enumerate(measures)}
+    return xr.Dataset(result, attrs={"state": name})
+
+
+def _trend(size: npt.NDArray[np.floating], at: Floats) -> Floats:
+    """Return slope, level, relative slope and ratio of series of shape (..., time)."""
+    m = size.astype(np.float64)
+    there = np.isfinite(m)
+    count = there.sum(axis=-1)
+    enough = count > 1
+    level = _mean(m, there)
+    t = np.where(there, at - _mean(np.broadcast_to(at, m.shape), there)[..., None], 0.0)
+    slope = _over((t * np.where(there, m - level[..., None], 0.0)).sum(-1), (t * t).sum(-1))
+    rank = there.cumsum(axis=-1) - 1
+    tenth = np.maximum(1, count // 10)[..., None]
+    first = _mean(m, there & (rank < tenth))
+    last = _mean(m, there & (rank >= count[..., None] - tenth))
+    found = np.stack([slope, level, _over(slope, level), _over(last, first)], axis=-1)
+    return np.where(enough[..., None], found, np.nan)
+
+
+def _mean(values: Floats, where: npt.NDArray[np.bool_]) -> Floats:
+    return _over(np.where(where, values, 0.0).sum(axis=-1), where.sum(axis=-1))
+
+
+def _over(a: Floats, b: npt.NDArray[np.generic]) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.divide(a, b), dtype=np.float64)

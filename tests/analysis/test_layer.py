@@ -1,0 +1,144 @@
+"""Which layers, variables and values an analysis sees."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import mutations
+from everystate.analysis.drift import drift
+from everystate.analysis.layer import dataset_of, gates, layers, not_finite, states, steps
+from everystate.analysis.memory import half_life
+from everystate.analysis.movement import movement
+from everystate.analysis.saturation import saturation
+from everystate.analysis.spread import spread
+from everystate.errors import TraceFormatError
+from everystate.testing import importorskip
+
+ANALYSES = {f.__name__: f for f in (drift, half_life, movement, not_finite, saturation, spread)}
+
+
+def trace_of(**leaves):
+    root = xr.Dataset(attrs={"everystate_schema": 1})
+    return xr.DataTree.from_dict({"/": root, **{f"/enc/{k}": v for k, v in leaves.items()}})
+
+
+def test_layers_are_the_recorded_leaves(make_layer):
+    trace = trace_of(a=make_layer("LSTM"), b=make_layer("GRU"))
+    assert list(layers(trace)) == ["enc/a", "enc/b"]
+    assert list(layers(trace["enc/b"])) == ["enc/b"]
+    assert layers(trace)["enc/b"].attrs["cell"] == "GRU"
+
+
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [
+        ("run.zarr", r"got str.*Open the file first: es.open_trace\('run.zarr'\)"),
+        (xr.Dataset(), "got Dataset.*a node of its trace"),
+        (None, "got NoneType, expected the trace that es.record or es.open_trace returns"),
+        (xr.DataTree(), "lacks the attribute 'everystate_schema'"),
+        (trace_of(), "holds no recorded layer"),
+        (xr.DataTree(xr.Dataset(attrs={"everystate_schema": 2})), "schema 2, .* reads up to 1"),
+        (xr.DataTree(xr.Dataset(attrs={"everystate_schema": "x"})), "schema 'x'"),
+    ],
+)
+def test_something_else_is_refused(thing, message):
+    with pytest.raises(TraceFormatError, match=message):
+        layers(thing)
+
+
+def test_an_analysis_refuses_what_is_no_layer():
+    with pytest.raises(TraceFormatError, match=r"got ndarray, expected one layer of a trace"):
+        half_life(np.zeros(3))
+
+
+def test_states_and_gates_are_told_apart(make_layer):
+    assert gates(make_layer("LSTM")) == ["i", "f", "g", "o"]
+    assert states(make_layer("LSTM")) == ["h", "c"]
+    assert gates(make_layer("GRU")) == ["r", "z", "n"]
+    custom = make_layer("LSTM").assign_attrs(cell="my own")
+    assert gates(custom) == []
+    assert states(custom) == ["h", "c", "i", "f", "g", "o"]
+    inputs = make_layer("GRU").assign(inputs=(("batch", "time", "feature"), np.ones((3, 41, 2))))
+    assert states(inputs) == ["h"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([0, 10, 20], [0, 10, 20]),
+        (np.array(["2026-01-01", "2026-01-02", "2026-02-01"], "datetime64[ns]"), [0, 1, 2]),
+        (["a", "b", "c"], [0, 1, 2]),
+        ([0.5, 1.0, 7.0], [0, 1, 2]),
+    ],
+)
+def test_steps_are_whole_numbered_labels_or_else_counted(labels, expected):
+    values = xr.DataArray(np.zeros(3), {"time": labels}, ("time",))
+    assert steps(values).values.tolist() == expected
+
+
+def test_not_finite_counts_within_the_sequences_only(make_layer):
+    layer = make_layer("LSTM", lengths=(41, 17, 30))
+    assert not_finite(layer).not_finite.values.tolist() == [0] * 6
+    layer["c"][0, 40, 2] = np.inf
+    layer["c"][1, 16, 0] = np.nan
+    layer["c"][1, 17, 0] = np.nan  # past the end: not counted
+    layer["f"][2, 0, :] = -np.inf
+    counts = not_finite(layer).not_finite
+    assert {v: counts.sel(variable=v).item() for v in "hcfo"} == {"h": 0, "c": 2, "f": 5, "o": 0}
+
+
+def test_not_finite_knows_which_steps_a_stride_kept(make_layer):
+    layer = make_layer("GRU", lengths=(41, 17, 30)).isel(time=slice(None, None, 10))
+    assert not_finite(layer).not_finite.sel(variable="h").item() == 0
+    layer["h"][1, 1, 3] = np.nan  # step 10 of 17
+    assert not_finite(layer).not_finite.sel(variable="h").item() == 1
+    # Counted 0, 1, 2, ... the padding would have been taken for lost values.
+    named = layer.assign_coords(time=list("abcde"))
+    assert not_finite(named).not_finite.sel(variable="h").item() > 1
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
+def test_every_analysis_takes_poor_layers(make_layer, name, cell, recwarn):
+    analysis, layer = ANALYSES[name], make_layer(cell)
+    poor = {
+        "whole": layer,
+        "one step": layer.isel(time=[0]),
+        "one unit": layer.isel(unit=[2]),
+        "one row": layer.isel(batch=1),
+        "only h": layer[["h"]],
+        "all NaN": layer * np.nan,
+        "all infinite": layer * np.inf,
+        "nothing": xr.Dataset(),
+        "no step": layer.isel(time=slice(0, 0)),
+    }
+    for data in poor.values():
+        analysis(data.assign_attrs(layer.attrs))
+    assert [str(w.message) for w in recwarn] == []
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_every_analysis_maps_over_a_trace(make_layer, name):
+    trace = trace_of(a=make_layer("LSTM"), b=make_layer("SimpleRNN"))
+    mapped = trace.map_over_datasets(ANALYSES[name])
+    alone = ANALYSES[name](trace["enc/a"])
+    assert alone.data_vars
+    xr.testing.assert_equal(mapped["enc/a"].to_dataset()[list(alone.data_vars)], alone)
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_every_analysis_is_lazy_on_dask(make_layer, name):
+    importorskip("dask")
+    layer = make_layer("LSTM")
+    lazy = ANALYSES[name](layer.chunk({"batch": 2, "time": 10, "unit": 3}))
+    assert all(values.chunks is not None for values in lazy.data_vars.values())
+    xr.testing.assert_allclose(lazy.compute(), ANALYSES[name](layer), rtol=1e-12, atol=1e-12)
+    changed = layer.assign({v: layer[v] * 0.3 for v in layer.data_vars})
+    changed["h"][0, 3, 1] = np.inf
+    with mutations.must_be_noticed("other values"):
+        xr.testing.assert_allclose(lazy.compute(), ANALYSES[name](changed), rtol=1e-12)
+
+
+def test_a_layer_is_a_node_or_its_dataset(make_layer):
+    trace = trace_of(a=make_layer("LSTM"))
+    xr.testing.assert_identical(dataset_of(trace["enc/a"]), dataset_of(layers(trace)["enc/a"]))
