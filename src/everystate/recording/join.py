@@ -88,7 +88,9 @@ def _along_time(parts: Sequence[Recorded]) -> Recorded:
             )
     attrs = _worst(parts)
     starts = np.cumsum([0, *(p.length for p in parts)])
-    breaks = [int(s) for s, a, b in zip(starts[1:], parts, parts[1:], strict=False) if _breaks(a, b)]
+    breaks = [
+        int(s) for s, a, b in zip(starts[1:], parts, parts[1:], strict=False) if _breaks(a, b)
+    ]
     if breaks:
         attrs["state_resets"] = ", ".join(map(str, breaks))
     last = parts[-1]

@@ -6,7 +6,7 @@ from typing import Any
 
 import xarray as xr
 
-from everystate.recording.discovery import framework_of
+from everystate.recording.discovery import Framework, framework_of
 from everystate.recording.join import Along
 from everystate.recording.recorder import Progress, Recorder
 from everystate.recording.selection import Select
@@ -63,10 +63,7 @@ def recording(
     >>> dict(rec.trace["lstm"].c.sizes)
     {'batch': 1, 'time': 10, 'unit': 4}
     """
-    name, framework = framework_of(model)
-    select = select or Select()
-    select.check_layers(framework.layers(model))
-    recorder = Recorder(model_name(model), name, select, along, (time, batch), progress)
+    framework, recorder = _recorder(model, select, along, (time, batch), progress)
     with framework.observe(model, recorder):
         yield recorder
 
@@ -113,9 +110,9 @@ def record(
     >>> dict(trace["lstm"].c.sel(time=slice(10, 19)).sizes)
     {'batch': 2, 'time': 10, 'unit': 4}
     """
-    options = {"select": select, "time": time, "batch": batch, "progress": progress}
-    with recording(model, **options) as recorder:  # type: ignore[arg-type]
-        framework_of(model)[1].call(model, inputs)
+    framework, recorder = _recorder(model, select, "batch", (time, batch), progress, own_call=True)
+    with framework.observe(model, recorder):
+        framework.call(model, inputs)
     return recorder.trace
 
 
@@ -153,6 +150,17 @@ def unroll(layer: Any, *inputs: Any) -> Any:
 
 def model_name(model: object) -> str:
     """Return what a model is called in messages and in the trace's attributes."""
-    return str(model) if isinstance(model, (str, bytes)) or hasattr(model, "__fspath__") else (
-        type(model).__qualname__
+    return (
+        str(model)
+        if isinstance(model, (str, bytes)) or hasattr(model, "__fspath__")
+        else (type(model).__qualname__)
     )
+
+
+def _recorder(
+    model: Any, select: Select | None, *options: Any, own_call: bool = False
+) -> tuple[Framework, Recorder]:
+    name, framework = framework_of(model)
+    select = select or Select()
+    select.check_layers(framework.layers(model))
+    return framework, Recorder(model_name(model), name, select, *options, own_call=own_call)

@@ -38,6 +38,9 @@ class Recorder:
         Labels of all steps and rows.
     progress : callable, optional
         Called with (steps done, steps in all) by whoever steps a model slowly.
+    own_call : bool
+        Whether the model is run for the recording alone, so that nobody sees its results: a
+        framework module may then run a layer in a way of its own that shows more.
     """
 
     def __init__(
@@ -48,12 +51,13 @@ class Recorder:
         along: Along = "batch",
         labels: tuple[Labels, Labels] = (None, None),
         progress: Progress | None = None,
+        own_call: bool = False,
     ) -> None:
         if along not in ALONG:
             raise SelectionError(f"along={along!r}: expected 'batch' or 'time'.")
         self.model, self.framework = model, framework
         self.select, self.along, self.labels = select, along, labels
-        self.progress = progress
+        self.progress, self.own_call = progress, own_call
         # For each run, each layer's sequences; a sequence comes in one part or several.
         self._runs: list[dict[str, list[list[Recorded]]]] = []
         self._offsets: dict[str, int] = {}

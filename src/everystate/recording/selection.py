@@ -56,13 +56,17 @@ class Select:
 
     def __post_init__(self) -> None:
         if isinstance(self.every, bool) or not isinstance(self.every, (int, np.integer)):
-            raise SelectionError(f"every={self.every!r}: expected a whole number of steps, 1 or more.")
+            raise SelectionError(
+                f"every={self.every!r}: expected a whole number of steps, 1 or more."
+            )
         if self.every < 1:
             raise SelectionError(f"every={self.every}: expected 1 (each step) or more.")
         if self.dtype is not None and self.storage not in STORABLE:
             raise SelectionError(f"dtype={self.dtype!r}: expected one of {', '.join(STORABLE)}.")
         if isinstance(self.window, slice) and self.window.step not in (None, 1):
-            raise SelectionError(f"window={self.window}: a step belongs in every=, not in the window.")
+            raise SelectionError(
+                f"window={self.window}: a step belongs in every=, not in the window."
+            )
         if isinstance(self.window, Sequence) and len(self.window) != 2:
             raise SelectionError(f"window={self.window!r}: expected (start, stop).")
 
@@ -73,6 +77,12 @@ class Select:
             return None if self.dtype is None else np.dtype(self.dtype).name
         except TypeError:
             return str(self.dtype)
+
+    @property
+    def only_output(self) -> bool:
+        """Whether nothing is asked for but what every layer puts out and is given."""
+        asked = (self.variables,) if isinstance(self.variables, str) else self.variables
+        return {*asked} <= {schema.H, schema.INPUTS}
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -165,7 +175,9 @@ class Select:
         else:
             chosen = np.atleast_1d(np.asarray(self.units, dtype=np.int64))
             if (chosen >= count).any() or (chosen < -count).any():
-                raise SelectionError(f"{seen.path}: units={self.units!r}, but it has {count} units.")
+                raise SelectionError(
+                    f"{seen.path}: units={self.units!r}, but it has {count} units."
+                )
             chosen = chosen % count
         if not chosen.size:
             raise SelectionError(f"{seen.path}: units={self.units!r} is none of its {count} units.")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from everystate.errors import EverystateError
-from everystate.frameworks.torch import custom
+from everystate.frameworks.torch import custom, onednn
 from everystate.frameworks.torch.checks import check_input
 from everystate.frameworks.torch.modules import (
     STACKS,
@@ -18,7 +18,7 @@ from everystate.frameworks.torch.modules import (
     recurrent_modules,
 )
 from everystate.frameworks.torch.observations import equations, of_pass, of_steps, plain
-from everystate.frameworks.torch.passes import Call, Pass, bind, passes, time_major
+from everystate.frameworks.torch.passes import Call, Pass, bind, passes, restored, time_major
 from everystate.frameworks.torch.sequences import Line, Step
 from everystate.recording.observation import Observation
 from everystate.recording.recorder import Recorder, warn_never_called
@@ -133,20 +133,56 @@ class _StackWatcher(_Watcher):
     """Watches ``nn.LSTM``, ``nn.GRU`` or ``nn.RNN``."""
 
     module: nn.RNNBase
+    shown = False
+    """Whether the call that is going on has been handed over while it ran."""
 
     def attach(self) -> list[Any]:
-        return [
+        hooks = [
             self.module.register_forward_pre_hook(self._before, with_kwargs=True),
             *super().attach(),
         ]
+        free = self.recorder.own_call and "forward" not in vars(self.module)
+        if free and not self.recorder.select.only_output:
+            self.module.forward = self._forward  # type: ignore[method-assign]
+            hooks.append(_Restored(self.module))
+        return hooks
+
+    def _forward(self, x: Tensor | PackedSequence, hx: Any = None) -> Any:
+        """Run on the kernel that shows its gates where there is one, else as ever."""
+        call = bind(self.module, x, hx)
+        if isinstance(x, Tensor) and onednn.shows_gates(self.module, call):
+            before = tuple({"h": h, "c": c} for h, c in zip(*call.state, strict=True))
+            goes_on = self._goes_on(before if hx is not None else None)
+            ran = onednn.run(
+                self.path, self.module, call, lambda s, later: self.hand_over(s, later or goes_on)
+            )
+            if ran is not None:
+                output, final = ran
+                last = tuple({"h": h, "c": c} for h, c in zip(*final, strict=True))
+                self.line = Line(before, last, stepwise=False, handed_over=True)
+                self.shown = True
+                return restored(self.module, x, output, final)
+        return type(self.module).forward(self.module, x, hx)
+
+    def _goes_on(self, given: tuple[dict[str, Tensor], ...] | None) -> bool:
+        """Whether a call of several steps goes on with the line; what was gathered goes first."""
+        goes_on = self.line.goes_on(given, one_step=False)
+        if goes_on:
+            self.hand_over_steps()
+        else:
+            self.end_line()
+        return goes_on
 
     def _before(self, _m: nn.Module, args: Any, kwargs: Any) -> None:
+        self.shown = False
         x, _ = _bound(args, kwargs)
         check_input(self.path, self.module, x)
         inner = self.module.num_layers > 1 and self.module.training and self.module.dropout
         self._random_state = torch.get_rng_state() if inner else None
 
     def see(self, x: Tensor | PackedSequence, state: Any, output: Any) -> None:
+        if self.shown:
+            return
         call = bind(self.module, x, state)
         found = self._passes(call, output)
         one_way = not self.module.bidirectional and call.packed is None
@@ -155,11 +191,7 @@ class _StackWatcher(_Watcher):
             return
         before = tuple(_kept(p.initial) for p in found)
         given = before if one_way and state is not None else None
-        goes_on = self.line.goes_on(given, one_step=False)
-        if goes_on:
-            self.hand_over_steps()
-        else:
-            self.end_line()
+        goes_on = self._goes_on(given)
         for name, p in zip(leaves(self.path, self.module), found, strict=True):
             self.hand_over(of_pass(name, self.module, p, call.lengths), goes_on)
         self.line = Line(before, tuple(_kept(p.final) for p in found), False, handed_over=True)
@@ -211,6 +243,16 @@ class _CustomWatcher(_Watcher):
 
     def equations(self, k: int) -> dict[str, Any]:
         return {"attrs": {"module": type(self.module).__name__}}
+
+
+class _Restored:
+    """A handle like a hook's: removing it gives a module its own forward back."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def remove(self) -> None:
+        del self.module.forward
 
 
 def _watcher(path: str, module: nn.Module, recorder: Recorder) -> _Watcher:

@@ -106,6 +106,33 @@ def time_major(stack: nn.RNNBase, a: Tensor) -> Tensor:
     return a.transpose(0, 1) if stack.batch_first else a
 
 
+def restored(
+    stack: nn.RNNBase, x: Tensor, output: Tensor, final: tuple[Tensor, ...]
+) -> tuple[Tensor, Any]:
+    """Return output and last states as the stack itself returns them for an input like `x`.
+
+    Parameters
+    ----------
+    stack : torch.nn.LSTM, GRU or RNN
+        The module.
+    x : Tensor
+        Its input, in the caller's layout.
+    output : Tensor
+        Shape (time, batch, units).
+    final : tuple of Tensor
+        Each (layers * directions, batch, units).
+    """
+    final = tuple(s.squeeze(1) for s in final) if x.dim() == 2 else final
+    return in_layout(stack, x, output), final if len(final) > 1 else final[0]
+
+
+def in_layout(stack: nn.RNNBase, x: Tensor, a: Tensor) -> Tensor:
+    """Return (time, batch, units) or (batch, units) in the layout of the stack's input `x`."""
+    if x.dim() == 2:
+        return a.squeeze(-2)
+    return a.transpose(0, 1) if stack.batch_first and a.dim() == 3 else a
+
+
 def _zeros(stack: nn.RNNBase, batch: int, like: Tensor) -> tuple[Tensor, ...]:
     count = stack.num_layers * (2 if stack.bidirectional else 1)
     sizes = [stack.proj_size or stack.hidden_size]

@@ -13,7 +13,7 @@ from everystate.errors import InputError, UnknownLayerError, UnsupportedModelErr
 from everystate.frameworks.torch.checks import check_input
 from everystate.frameworks.torch.modules import CELLS, STACKS, leaf, weights_of
 from everystate.frameworks.torch.observations import equations, of_pass, plain
-from everystate.frameworks.torch.passes import bind, passes
+from everystate.frameworks.torch.passes import bind, in_layout, passes, restored
 from everystate.recording.observation import Observation, turn
 from everystate.recording.replay import in_processing_order
 from everystate.recording.verify import Verification
@@ -150,16 +150,15 @@ def _unroll_stack(stack: nn.RNNBase, x: Tensor | PackedSequence, hx: Any) -> Unr
     for p in found:
         seen = of_pass(leaf(path, p.place), stack, p, call.lengths)
         variables = _replayed(seen, weights_of(stack, p.place.suffix), p.x, p.h, p.initial)
-        layers[p.place.name or path] = _in_layout(stack, x, {**variables, **_initial(p.initial)})
+        layers[p.place.name or path] = _layer_states(stack, x, {**variables, **_initial(p.initial)})
     names = ("h", "c")[: len(call.state)]
     final = tuple(torch.stack([p.final[name] for p in found]) for name in names)
     if isinstance(x, PackedSequence):
-        output = x._replace(data=output)
+        outputs, final_state = x._replace(data=output), final if len(final) > 1 else final[0]
     else:
-        output = _restored(stack, x, output)
-        final = tuple(s.squeeze(1) for s in final) if x.dim() == 2 else final
+        outputs, final_state = restored(stack, x, output, final)
     lengths = None if call.lengths is None else torch.as_tensor(call.lengths)
-    return Unrolled(output, final if len(final) > 1 else final[0], States(layers), lengths)
+    return Unrolled(outputs, final_state, States(layers), lengths)
 
 
 def _unroll_cell(cell: nn.RNNCellBase, x: Tensor, hx: Any) -> Unrolled:
@@ -227,17 +226,10 @@ def _initial(initial: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"initial_{name}": s for name, s in initial.items()}
 
 
-def _in_layout(
+def _layer_states(
     stack: nn.RNNBase, x: Tensor | PackedSequence, variables: Mapping[str, Tensor]
 ) -> LayerStates:
     """Return variables in the layer's own layout."""
     if isinstance(x, PackedSequence):
         return LayerStates(variables)
-    return LayerStates({name: _restored(stack, x, a) for name, a in variables.items()})
-
-
-def _restored(stack: nn.RNNBase, x: Tensor, a: Tensor) -> Tensor:
-    """Return (time, batch, units) or (batch, units) in the layout of the layer's input `x`."""
-    if x.dim() == 2:
-        return a.squeeze(-2)
-    return a.transpose(0, 1) if stack.batch_first and a.dim() == 3 else a
+    return LayerStates({name: in_layout(stack, x, a) for name, a in variables.items()})
