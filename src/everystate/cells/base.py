@@ -91,7 +91,7 @@ class Cell(ABC):
         """How many blocks of rows `Weights.W` has: one a gate, one in all without gates."""
         return max(1, len(self.gates))
 
-    def check(self, w: Weights, path: str = "") -> None:
+    def check(self, w: Weights, path: str = "weights") -> None:
         """Raise `WeightsError` if the weights' shapes do not fit this cell.
 
         Parameters
@@ -101,6 +101,10 @@ class Cell(ABC):
         path : str
             The layer's path, for the message.
         """
+        if len(w.W.shape) != 2:
+            raise WeightsError(
+                f"{path}: W has shape {tuple(w.W.shape)}, expected (gates * units, features)."
+            )
         rows, units = int(w.W.shape[0]), self.units(w)
         if rows % self.blocks:
             raise WeightsError(
@@ -109,7 +113,7 @@ class Cell(ABC):
             )
         h_units = units if w.projection is None else int(w.projection.shape[0])
         expected = {
-            "W": (rows, int(w.W.shape[-1])),
+            "W": tuple(w.W.shape),
             "R": (rows, h_units),
             "b": (rows,),
             "b_R": (rows,),
