@@ -24,7 +24,7 @@ FAMILIES: dict[str, tuple[type[Cell], str, Callable[..., oracles.Unrolled]]] = {
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A layer as the oracle takes it, and its data; `variants` are named as everystate names them."""
+    """A layer as the oracle takes it, and its data; `variants` have everystate's names."""
 
     family: str
     gates: dict[str, oracles.Gate]
@@ -69,20 +69,24 @@ def case(
     *,
     seed: int = 0,
     sizes: tuple[int, int, int, int] = (T, B, D, U),
+    scale: float = 1.0,
     biases: tuple[bool, bool] = (True, True),
     peephole: bool = False,
     projected: int | None = None,
     **variants: Any,
 ) -> Case:
-    """Return a random layer of a family, with `biases` (input, recurrent), and its data."""
+    """Return a random layer of a family, with `biases` (input, recurrent), and its data.
+
+    `scale` shrinks the weights: with an unbounded activation, states grow without end otherwise.
+    """
     rng = np.random.default_rng(seed)
     steps, batch, features, units = sizes
     h_units = units if projected is None else projected
 
     def gate() -> oracles.Gate:
-        b, b_R = rng.normal(0, 0.8, (2, units)) * np.array(biases)[:, None]
-        W = rng.normal(0, 0.9, (units, features))
-        return oracles.Gate(W, rng.normal(0, 0.9, (units, h_units)), b, b_R)
+        b, b_R = rng.normal(0, 0.8 * scale, (2, units)) * np.array(biases)[:, None]
+        W = rng.normal(0, 0.9 * scale, (units, features))
+        return oracles.Gate(W, rng.normal(0, 0.9 * scale, (units, h_units)), b, b_R)
 
     cell, order, _ = FAMILIES[family]
     sizes_of_states = {"h": h_units, "c": units}

@@ -171,7 +171,7 @@ def test_the_size_check_can_fail(tmp_path: Path) -> None:
     path.write_text("x = 1\n" * (MODULE_LINES + 1))
     assert len(too_large(path)) == 1
     path.write_text(
-        f'class A:\n    def f(self, a, b, c, d, e, g, h):\n        """A\n\n        B."""\n'
+        'class A:\n    def f(self, a, b, c, d, e, g, h):\n        """A\n\n        B."""\n'
     )
     assert too_large(path) == []
 
