@@ -55,7 +55,7 @@ def framework_of(model: object) -> tuple[str, Framework]:
         If none does; the message lists those that were asked.
     """
     asked = []
-    for name, module in _candidates():
+    for name, module in _candidates(model):
         asked.append(name)
         if module.matches(model):
             return name, module
@@ -66,10 +66,11 @@ def framework_of(model: object) -> tuple[str, Framework]:
     )
 
 
-def _candidates() -> Iterator[tuple[str, Framework]]:
+def _candidates(model: object) -> Iterator[tuple[str, Framework]]:
     package = import_module("everystate.frameworks")
     names = sorted(found.name for found in iter_modules(package.__path__))
-    for name in names:
+    makers = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
+    for name in sorted(names, key=lambda name: name not in makers):  # its maker's module first
         if name in sys.modules:
             yield name, cast(Framework, import_module(f"everystate.frameworks.{name}"))
     for entry in entry_points(group=GROUP):

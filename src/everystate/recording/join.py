@@ -39,6 +39,40 @@ def join(parts: Sequence[Recorded], along: Along) -> Recorded:
     return _along_batch(parts) if along == "batch" else _along_time(parts)
 
 
+def make_room(first: Recorded, rows: int) -> None:
+    """Make room for all the chunks of a sequence whose first chunk this is.
+
+    Parameters
+    ----------
+    first : Recorded
+        The first chunk; its variables become views of arrays that hold the whole sequence.
+    rows : int
+        Recorded steps of the whole sequence.
+    """
+    for name, a in first.variables.items():
+        first.room[name] = np.empty((rows, *a.shape[1:]), a.dtype)
+        first.room[name][: len(a)] = a
+        first.variables[name] = first.room[name][: len(a)]
+
+
+def fill(sequence: Recorded, chunk: Recorded) -> bool:
+    """Put a chunk behind those before it, where room was made; return whether there was room."""
+    rows = {
+        name: (len(a), len(a) + len(chunk.variables[name]))
+        for name, a in sequence.variables.items()
+    }
+    if not sequence.room or any(stop > len(sequence.room[n]) for n, (_, stop) in rows.items()):
+        return False
+    for name, (start, stop) in rows.items():
+        sequence.room[name][start:stop] = chunk.variables[name]
+        sequence.variables[name] = sequence.room[name][:stop]
+    sequence.attrs = _worst([sequence, chunk])
+    sequence.steps = np.concatenate([sequence.steps, chunk.steps + sequence.length])
+    sequence.length += chunk.length
+    sequence.final = chunk.final
+    return True
+
+
 def _check_alike(first: Recorded, part: Recorded, call: int) -> None:
     for name in dict.fromkeys((*first.variables, *part.variables)):
         shapes = [p.variables[name].shape if name in p.variables else None for p in (first, part)]
@@ -98,7 +132,7 @@ def _along_time(parts: Sequence[Recorded]) -> Recorded:
     return replace(
         first,
         variables=_each(parts, lambda p: p.variables, 0),
-        steps=np.concatenate([p.steps for p in parts]),
+        steps=np.concatenate([p.steps + s for p, s in zip(parts, starts, strict=False)]),
         length=int(starts[-1]),
         final=last.final,
         lengths=lengths,

@@ -53,6 +53,9 @@ class Observation:
         The dtype the framework computed in; it decides the tolerance.
     attrs : mapping
         Attributes of the leaf: the framework's class and gate order.
+    whole : int, optional
+        Steps of the whole sequence, if this is the first of several chunks of it: room for all
+        of it is then made at once.
     hints : tuple of str
         What could explain a mismatch (``"dropout was active"``), for the error message.
     """
@@ -69,6 +72,7 @@ class Observation:
     reverse: bool = False
     precision: str = "float32"
     attrs: Mapping[str, str | int | float] = field(default_factory=dict)
+    whole: int | None = None
     hints: tuple[str, ...] = ()
 
     @property
@@ -84,8 +88,14 @@ class Observation:
     @property
     def variables(self) -> tuple[str, ...]:
         """Everything that can be recorded, the inputs apart."""
-        replayable = self.cell.variables if self.cell and self.weights else ()
+        replayable = self.equations[0].variables if self.replayable else ()
         return tuple(dict.fromkeys((*replayable, *self.observed)))
+
+    @property
+    def replayable(self) -> bool:
+        """Whether there is all that a replay needs."""
+        given = self.inputs is not None or self.shows_gates
+        return self.cell is not None and self.weights is not None and given
 
     @property
     def shows_gates(self) -> bool:
@@ -93,12 +103,20 @@ class Observation:
         gates = self.cell.gates if self.cell else ()
         return bool(gates) and all(gate in self.observed for gate in gates)
 
+    @property
+    def equations(self) -> tuple[Cell, Weights]:
+        """Cell and weights; only for an observation that has both."""
+        assert self.cell is not None
+        assert self.weights is not None
+        return self.cell, self.weights
+
     def units(self, variable: str) -> int:
         """Return the number of units of a variable."""
-        if variable in self.observed:
-            return int(self.observed[variable].shape[-1])
-        assert self.cell is not None and self.weights is not None, variable
-        return self.cell.units(self.weights)
+        for shown in (self.observed, self.initial):
+            if variable in shown:
+                return int(shown[variable].shape[-1])
+        cell, weights = self.equations
+        return cell.units(weights)
 
 
 def turn(a: Array, lengths: Lengths | None) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from everystate.errors import EverystateWarning, NothingRecordedError, SelectionError
-from everystate.recording.join import ALONG, Along, join
+from everystate.recording.join import ALONG, Along, fill, join, make_room
 from everystate.recording.observation import Observation
 from everystate.recording.replay import Recorded, replay
 from everystate.recording.selection import Select
@@ -34,8 +34,8 @@ class Recorder:
         What to record.
     along : {"batch", "time"}
         How runs are joined.
-    time, batch : array-like, optional
-        Labels of all steps and rows.
+    labels : tuple of two array-like, optional
+        Labels of all steps, and of all rows.
     progress : callable, optional
         Called with (steps done, steps in all) by whoever steps a model slowly.
     own_call : bool
@@ -64,6 +64,7 @@ class Recorder:
         self._in_run = False
 
     def __repr__(self) -> str:
+        """Say how many runs and which layers were recorded so far."""
         layers = dict.fromkeys(path for run in self._runs for path in run)
         return f"<Recorder of {self.model}: {len(self._runs)} runs, layers: {', '.join(layers)}>"
 
@@ -104,8 +105,12 @@ class Recorder:
         recorded = replay(seen, self.select.plan(seen, offset))
         self._offsets[seen.path] = offset + seen.steps
         if goes_on:
-            self._runs[-1][seen.path][-1].append(recorded)
+            parts = self._runs[-1][seen.path][-1]
+            if not fill(parts[-1], recorded):
+                parts.append(recorded)
             return
+        if seen.whole:
+            make_room(recorded, len(self.select.steps(seen.path, offset, seen.whole)))
         if not self._runs or (not self._in_run and seen.path in self._runs[-1]):
             self._runs.append({})
         self._runs[-1].setdefault(seen.path, []).append([recorded])
@@ -157,6 +162,8 @@ class Recorder:
 
 
 def _not_finite(a: np.ndarray[tuple[int, ...], np.dtype[np.generic]], layer: Recorded) -> bool:
+    if np.isfinite(a.sum()):  # NaN and infinity outlast any sum, and this one needs no memory
+        return False
     finite = np.isfinite(a)
     if layer.lengths is not None:
         finite |= (layer.steps[:, None] >= layer.lengths)[:, :, None]

@@ -55,6 +55,7 @@ class Select:
     dtype: str | type | np.dtype[np.generic] | None = None
 
     def __post_init__(self) -> None:
+        """Refuse what cannot mean anything."""
         if isinstance(self.every, bool) or not isinstance(self.every, (int, np.integer)):
             raise SelectionError(
                 f"every={self.every!r}: expected a whole number of steps, 1 or more."
@@ -113,6 +114,29 @@ class Select:
                     f"no recurrent layer matches {pattern!r}; the model has: {there}."
                 )
 
+    def steps(self, path: str, offset: int, count: int) -> range:
+        """Return which of `count` steps to record, of which `offset` of a stream went before.
+
+        Raises
+        ------
+        SelectionError
+            If the window holds none of the steps, or counts from the end of a stream.
+        """
+        w = self.window
+        start, stop = (w.start, w.stop) if isinstance(w, slice) else w or (None, None)
+        end = offset + count
+        if (offset and (start or 0) < 0) or (offset and (stop or 0) < 0):
+            raise SelectionError(
+                f"{path}: window={w!r} counts from the end, which a stream does not have yet."
+            )
+        first, last, _ = slice(start, stop).indices(end)
+        if last <= first and not offset:
+            raise SelectionError(f"{path}: window={w!r} holds none of the {end} steps.")
+        every = int(self.every)
+        if first < offset:
+            first += -((first - offset) // every) * every  # the first one not gone by yet
+        return range(first - offset, max(last, first) - offset, every)
+
     def plan(self, seen: Observation, offset: int = 0) -> "Plan":
         """Return what to record of one observation.
 
@@ -130,7 +154,7 @@ class Select:
         """
         return Plan(
             variables=self._variables(seen),
-            steps=self._steps(seen, offset),
+            steps=self.steps(seen.path, offset, seen.steps),
             units=self._units(seen),
             dtype=self.storage,
         )
@@ -149,22 +173,6 @@ class Select:
                 raise SelectionError(f"{seen.path}: no variable {name!r}; there are {there}.")
             chosen += groups.get(name, (name,))
         return tuple(dict.fromkeys(chosen))
-
-    def _steps(self, seen: Observation, offset: int) -> range:
-        w = self.window
-        start, stop = (w.start, w.stop) if isinstance(w, slice) else w or (None, None)
-        end = offset + seen.steps
-        if offset and (start or 0) < 0 or offset and (stop or 0) < 0:
-            raise SelectionError(
-                f"{seen.path}: window={w!r} counts from the end, which a stream does not have yet."
-            )
-        first, last, _ = slice(start, stop).indices(end)
-        if last <= first and not offset:
-            raise SelectionError(f"{seen.path}: window={w!r} holds none of the {end} steps.")
-        every = int(self.every)
-        if first < offset:
-            first += -((first - offset) // every) * every  # the first one not gone by yet
-        return range(first - offset, max(last, first) - offset, every)
 
     def _units(self, seen: Observation) -> npt.NDArray[np.int64] | None:
         if self.units is None:

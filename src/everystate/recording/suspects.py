@@ -37,8 +37,7 @@ def probable_cause(seen: Observation, tolerance: float) -> str:
     str
         The suspect that matches, else the framework's hints, else that none was found.
     """
-    assert seen.cell is not None and seen.weights is not None
-    for reading, cell, weights in _suspects(seen.cell, seen.weights):
+    for reading, cell, weights in _suspects(*seen.equations):
         if _error(seen, cell, weights) <= tolerance:
             return f"Probable cause: it does match with {reading}."
     if seen.hints:

@@ -15,7 +15,7 @@ from everystate.frameworks.torch.modules import CELLS, STACKS, leaf, weights_of
 from everystate.frameworks.torch.observations import equations, of_pass, plain
 from everystate.frameworks.torch.passes import bind, in_layout, passes, restored
 from everystate.recording.observation import Observation, turn
-from everystate.recording.replay import in_processing_order
+from everystate.recording.stretches import in_processing_order
 from everystate.recording.verify import Verification
 
 

@@ -1,0 +1,125 @@
+"""Stretches: a cell evolved over an observation, block after block of steps.
+
+Time is cut into blocks that fit the processor's cache, which also bounds the working memory,
+whatever the length of the sequence.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from array_api_compat import array_namespace
+
+from everystate.cells import Weights
+from everystate.cells.activations import Array
+from everystate.recording.observation import Observation, turn
+
+BLOCK_BYTES: Final = 1 << 20
+"""Gates of one block: small enough for the cache between the products and the scan."""
+BLOCK_ROWS: Final = 512
+"""Rows of one block at least: fewer make the matrix product itself slower."""
+
+
+def in_processing_order(seen: Observation) -> Observation:
+    """Return an observation with its sequences in the order in which the layer reads them."""
+    if not seen.reverse:
+        return seen
+    return replace(
+        seen,
+        observed={name: turn(a, seen.lengths) for name, a in seen.observed.items()},
+        inputs=None if seen.inputs is None else turn(seen.inputs, seen.lengths),
+        previous=seen.previous and {n: turn(a, seen.lengths) for n, a in seen.previous.items()},
+        reverse=False,
+    )
+
+
+def stretches(
+    seen: Observation, steps: range, units: npt.NDArray[np.int64] | None
+) -> Iterator[tuple[slice, Mapping[str, Array]]]:
+    """Evolve the cell block by block.
+
+    Parameters
+    ----------
+    seen : Observation
+        In the order of processing.
+    steps : range
+        Which steps are wanted. Those between are computed only if the cell has to scan.
+    units : ndarray of int, optional
+        Which units are wanted, of a cell whose units can be evolved apart. None: all.
+
+    Yields
+    ------
+    slice
+        Which steps the block holds.
+    dict
+        Every variable computed in it, each of shape (block, batch, units).
+    """
+    if not steps:
+        return
+    cell, w = seen.equations
+    scanned = bool(cell.memory) and seen.previous is None
+    first, stride = (0, 1) if scanned else (steps.start, steps.step)
+    h_all = seen.observed["h"]
+    own = w if units is None else cell.take_units(w, units)
+    state = {name: of_units(seen.initial[name], units) for name in cell.memory}
+    rows = _block_steps(seen)
+    for start in range(first, steps[-1] + 1, rows * stride):
+        block = slice(start, min(start + rows * stride, steps[-1] + 1), stride)
+        if seen.previous is not None:
+            yield block, _stepped(seen, own, block, units)
+            continue
+        h = _before(h_all, seen.initial["h"], block)
+        before = {**state, "h": of_units(h, units)}
+        if seen.shows_gates:
+            gates = {name: of_units(seen.observed[name][block], units) for name in cell.gates}
+            values = cell.from_gates(own, gates, before)
+        else:
+            assert seen.inputs is not None
+            a_x = cell.from_input(own, seen.inputs[block])
+            values = cell.evolve(own, a_x, cell.from_state(own, h), before)
+        state = {name: values[name][-1] for name in cell.memory}
+        yield block, values
+
+
+def _before(h: Array, initial: Array, block: slice) -> Array:
+    """Return the hidden state before each step of a block."""
+    if block.start > 0:
+        return h[block.start - 1 : block.stop - 1 : block.step]
+    xp = array_namespace(h)
+    later = h[block.step - 1 : block.stop - 1 : block.step]
+    return xp.concat([xp.astype(initial, h.dtype)[None], later], axis=0)
+
+
+def _stepped(
+    seen: Observation, w: Weights, block: slice, units: npt.NDArray[np.int64] | None
+) -> dict[str, Array]:
+    """Evolve steps whose incoming states are all known: time is just more batch."""
+    cell, batch = seen.equations[0], seen.batch
+    assert seen.inputs is not None
+    assert seen.previous is not None
+    previous = {name: a[block] for name, a in seen.previous.items()}
+    a_x = cell.from_input(w, seen.inputs[block])
+    n = a_x.shape[0]
+
+    def flat(a: Array) -> Array:
+        return a.reshape((n * batch, a.shape[-1]))
+
+    h = flat(previous["h"])[None]
+    before = {name: of_units(flat(previous[name]), units) for name in cell.memory}
+    before["h"] = of_units(h, units)
+    values = cell.evolve(w, flat(a_x)[None], cell.from_state(w, h), before)
+    return {name: a.reshape((n, batch, a.shape[-1])) for name, a in values.items()}
+
+
+def _block_steps(seen: Observation) -> int:
+    width = int(seen.equations[1].W.shape[0]) * max(1, seen.batch)
+    itemsize = 8 if seen.precision == "float64" else 4
+    by_cache = BLOCK_BYTES // (width * itemsize)
+    return max(1, by_cache, BLOCK_ROWS // max(1, seen.batch))
+
+
+def of_units(a: Array, units: npt.NDArray[np.int64] | None) -> Array:
+    """Return some units of an array; all if `units` is None."""
+    return a if units is None else a[..., units]
