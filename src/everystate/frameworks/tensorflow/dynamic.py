@@ -1,0 +1,286 @@
+"""Drop-in ``dynamic_rnn`` and ``bidirectional_dynamic_rnn`` that return every state."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework import ops
+from tensorflow.python.ops import control_flow_util
+from tensorflow.python.ops import rnn as tf_rnn
+
+from everystate.errors import EverystateWarning
+from everystate.frameworks.tensorflow.lengths import (
+    PastLength,
+    batch_major,
+    check_past_length,
+    checked,
+    finish,
+    reversed_in_time,
+)
+from everystate.frameworks.tensorflow.loops import Nested, Tensor, spec, watching
+
+
+@dataclass
+class StateStacks:
+    """Stacks each leaf of a loop's state, as the loop carries it, over the steps.
+
+    A leaf that is a `tf.TensorArray` keeps its own history: it is returned as it ends.
+    """
+
+    loops: list[tuple[Nested, Tensor]] = field(default_factory=list)
+    """For each loop, its states, time-major, and the number of steps executed."""
+
+    def begin(self, state: Nested, steps: Tensor | None) -> Sequence[tuple[Any, Any]]:
+        """Return dtype and shape of each leaf that is a tensor."""
+        return [spec(leaf) for leaf in _tensors(state)]
+
+    def step(self, time: Tensor, run: Callable[[], Nested]) -> tuple[Nested, list[Tensor]]:
+        """Take the step; its state is what to stack."""
+        state = run()
+        return state, _tensors(state)
+
+    def end(self, stacks: list[Tensor], executed: Tensor, state: Nested) -> None:
+        """Give the stacks the state's structure."""
+        left = iter(stacks)
+        leaves = [a if _is_array(a) else next(left) for a in tf.nest.flatten(state)]
+        self.loops.append((tf.nest.pack_sequence_as(state, leaves), executed))
+
+
+def _is_array(leaf: object) -> bool:
+    return isinstance(leaf, tf.TensorArray)
+
+
+def _tensors(state: Nested) -> list[Tensor]:
+    return [leaf for leaf in tf.nest.flatten(state) if not _is_array(leaf)]
+
+
+def dynamic_rnn(
+    cell: Any,
+    inputs: Nested,
+    sequence_length: Any = None,
+    initial_state: Nested = None,
+    dtype: Any = None,
+    parallel_iterations: int | None = None,
+    swap_memory: bool = False,
+    time_major: bool = False,
+    scope: Any = None,
+    *,
+    past_length: PastLength = "copy",
+) -> tuple[Nested, Nested, Nested]:
+    """Run a cell over a sequence as ``tf.compat.v1.nn.dynamic_rnn`` does, and return every state.
+
+    TensorFlow's own function does the work, so outputs, final state and the names of
+    variables are its own; the loop only writes down, as well, the state of each step.
+
+    Parameters
+    ----------
+    cell : RNNCell
+        Or a wrapper, or any object with ``state_size``, ``output_size`` and
+        ``__call__(inputs, state)``.
+    inputs : tensor, shape (batch, time, ...), or a nested structure of such
+        With `time_major`, (time, batch, ...).
+    sequence_length : int tensor, shape (batch,), optional
+        Valid steps of each row. Past them outputs are zero and the state stays. None: all.
+    initial_state : nested structure, optional
+        In the structure of ``cell.state_size``. None: zeros of `dtype`.
+    dtype : tf.DType, optional
+        Needed if there is no initial state.
+    parallel_iterations : int, optional
+        Iterations that may run at a time. None: 32. Eager execution ignores it, and warns.
+    swap_memory : bool
+        Whether to hold in the host's memory what the gradient needs. Control flow v1 alone
+        can do that; elsewhere it is ignored, and a warning says so.
+    time_major : bool
+        Whether time is the first dimension, of inputs, outputs and states alike.
+    scope : str or VariableScope, optional
+        Scope of the variables. None: ``rnn``.
+    past_length : {"copy", "zero", "nan"}
+        What `states` hold past a row's length: the state as it is carried through, zero, or NaN.
+
+    Returns
+    -------
+    outputs : nested structure
+        As TensorFlow's.
+    final_state : nested structure
+        As TensorFlow's.
+    states : nested structure
+        In the structure of the final state, each tensor with a dimension of time:
+        ``LSTMStateTuple(c, h)`` of shape (batch, time, units). The value at time t is the
+        one *after* input t. A scalar state has shape (time,); a state that is a
+        `tf.TensorArray` is returned as it ends.
+
+    Raises
+    ------
+    InputError
+        If a length is negative or beyond the input (in a graph that can only tell when it
+        runs: ``tf.errors.InvalidArgumentError``), or `past_length` is unknown.
+    ValueError, TypeError
+        As TensorFlow's.
+
+    Examples
+    --------
+    >>> import tensorflow as tf
+    >>> from everystate.frameworks.tensorflow import dynamic_rnn, rnn_cell
+    >>> with tf.Graph().as_default():
+    ...     x = tf.compat.v1.placeholder(tf.float32, [2, 50, 3])
+    ...     outputs, final, states = dynamic_rnn(rnn_cell.LSTMCell(4), x, dtype=tf.float32)
+    >>> states.c.shape
+    TensorShape([2, 50, 4])
+    """
+    check_past_length(past_length)
+    _warn_ignored(parallel_iterations, swap_memory)
+    stacks = StateStacks()
+    lengths = checked(sequence_length, inputs, time_major)
+    with watching(stacks):
+        outputs, final_state = tf_rnn.dynamic_rnn(
+            cell,
+            inputs,
+            lengths,
+            initial_state,
+            dtype,
+            parallel_iterations,
+            swap_memory,
+            time_major,
+            scope,
+        )
+    past = _Past(lengths, past_length, time_major)
+    states, executed = stacks.loops[0]
+    return outputs, final_state, past.finished(states, executed, outputs)
+
+
+def bidirectional_dynamic_rnn(
+    cell_fw: Any,
+    cell_bw: Any,
+    inputs: Nested,
+    sequence_length: Any = None,
+    initial_state_fw: Nested = None,
+    initial_state_bw: Nested = None,
+    dtype: Any = None,
+    parallel_iterations: int | None = None,
+    swap_memory: bool = False,
+    time_major: bool = False,
+    scope: Any = None,
+    *,
+    past_length: PastLength = "copy",
+) -> tuple[Nested, Nested, Nested]:
+    """Run two cells as ``tf.compat.v1.nn.bidirectional_dynamic_rnn``, and return every state.
+
+    Parameters
+    ----------
+    cell_fw, cell_bw : RNNCell
+        The cells that read forwards and backwards.
+    inputs, sequence_length, dtype, parallel_iterations, swap_memory, time_major, past_length
+        As in `dynamic_rnn`.
+    initial_state_fw, initial_state_bw : nested structure, optional
+        As ``initial_state`` there, for each direction.
+    scope : str or VariableScope, optional
+        Scope of the variables. None: ``bidirectional_rnn``.
+
+    Returns
+    -------
+    outputs : tuple of two nested structures
+        As TensorFlow's: forward and backward.
+    final_states : tuple of two nested structures
+        As TensorFlow's.
+    states : tuple of two nested structures
+        As `dynamic_rnn` returns them. Those of the backward pass are in the order of the
+        *input*, as its outputs are: the value at time t is the one after input t was read,
+        and its final state stands at time 0.
+
+    Raises
+    ------
+    InputError, ValueError, TypeError
+        As `dynamic_rnn`.
+
+    Examples
+    --------
+    >>> import tensorflow as tf
+    >>> from everystate.frameworks.tensorflow import bidirectional_dynamic_rnn, rnn_cell
+    >>> with tf.Graph().as_default():
+    ...     x = tf.compat.v1.placeholder(tf.float32, [2, 50, 3])
+    ...     cells = rnn_cell.GRUCell(4), rnn_cell.GRUCell(5)
+    ...     _, _, (forward, backward) = bidirectional_dynamic_rnn(*cells, x, dtype=tf.float32)
+    >>> backward.shape
+    TensorShape([2, 50, 5])
+    """
+    check_past_length(past_length)
+    _warn_ignored(parallel_iterations, swap_memory)
+    stacks = StateStacks()
+    lengths = checked(sequence_length, inputs, time_major)
+    with watching(stacks):
+        outputs, final_states = tf_rnn.bidirectional_dynamic_rnn(
+            cell_fw,
+            cell_bw,
+            inputs,
+            lengths,
+            initial_state_fw,
+            initial_state_bw,
+            dtype,
+            parallel_iterations,
+            swap_memory,
+            time_major,
+            scope,
+        )
+    past = _Past(lengths, past_length, time_major)
+    (ahead, ahead_steps), (back, back_steps) = stacks.loops
+    states = (
+        past.finished(ahead, ahead_steps, outputs[0]),
+        past.finished(back, back_steps, outputs[1], backward=True),
+    )
+    return outputs, final_states, states
+
+
+@dataclass(frozen=True)
+class _Past:
+    """What remains to be done to the stacks of a call once its loop is built."""
+
+    lengths: Tensor | None
+    past_length: PastLength
+    time_major: bool
+
+    def finished(
+        self, states: Nested, executed: Tensor, outputs: Nested, *, backward: bool = False
+    ) -> Nested:
+        """Return the states past their lengths as asked, in the order and layout of `outputs`."""
+        steps = tf.nest.flatten(outputs)[0].shape[0 if self.time_major else 1]
+
+        def one(leaf: Any) -> Any:
+            if _is_array(leaf):
+                return leaf
+            leaf = finish(leaf, self.lengths, executed, self.past_length)
+            leaf = reversed_in_time(leaf, self.lengths) if backward else leaf
+            leaf = _with_steps(leaf, steps)
+            return leaf if self.time_major else batch_major(leaf)
+
+        with tf.name_scope("everystate"):
+            return tf.nest.map_structure(one, states)
+
+
+def _warn_ignored(parallel_iterations: int | None, swap_memory: bool) -> None:
+    """Warn of the options that the control flow in force does not read."""
+    eager = tf.executing_eagerly()
+    v2 = not eager and control_flow_util.EnableControlFlowV2(ops.get_default_graph())
+    how = "eager execution" if eager else "control flow v2"
+    if swap_memory and (eager or v2):
+        warnings.warn(
+            f"swap_memory=True is ignored by {how}; only control flow v1 reads it "
+            "(tf.compat.v1.disable_control_flow_v2(), outside of tf.function).",
+            EverystateWarning,
+            stacklevel=3,
+        )
+    if parallel_iterations is not None and eager:
+        warnings.warn(
+            f"parallel_iterations={parallel_iterations} is ignored by {how}, which takes one "
+            "step after the other; wrap the call in tf.function to have it read.",
+            EverystateWarning,
+            stacklevel=3,
+        )
+
+
+def _with_steps(stacked: Tensor, steps: int | None) -> Tensor:
+    """Tell the graph how many steps there are, where that is known."""
+    if not tf.executing_eagerly():
+        stacked.set_shape([steps, *stacked.shape[1:]])
+    return stacked
