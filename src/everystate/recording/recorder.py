@@ -101,19 +101,25 @@ class Recorder:
         """
         if not self.wants(seen.path):
             return
-        offset = self._offsets.get(seen.path, 0) if goes_on or self.along == "time" else 0
+        offset = self._offset(seen, goes_on)
         recorded = replay(seen, self.select.plan(seen, offset))
-        self._offsets[seen.path] = offset + seen.steps
+        self._offsets[seen.path] = (offset or 0) + seen.steps
         if goes_on:
             parts = self._runs[-1][seen.path][-1]
             if not fill(parts[-1], recorded):
                 parts.append(recorded)
             return
         if seen.whole:
-            make_room(recorded, len(self.select.steps(seen.path, offset, seen.whole)))
+            make_room(recorded, len(self.select.steps(seen.path, seen.whole, offset)))
         if not self._runs or (not self._in_run and seen.path in self._runs[-1]):
             self._runs.append({})
         self._runs[-1].setdefault(seen.path, []).append([recorded])
+
+    def _offset(self, seen: Observation, goes_on: bool) -> int | None:
+        """Return how many steps of a stream went before a sequence; None if it is no stream."""
+        if goes_on or self.along == "time":
+            return self._offsets.get(seen.path, 0)
+        return 0 if seen.whole else None
 
     @property
     def trace(self) -> xr.DataTree:
@@ -146,6 +152,10 @@ class Recorder:
     def _joined(self, path: str, sequences: list[Recorded]) -> Recorded:
         joined = join(sequences, self.along)
         joined.path = path
+        if not joined.steps.size:
+            raise SelectionError(
+                f"{path}: window={self.select.window!r} holds none of the {joined.length} steps."
+            )
         if "state_resets" in joined.attrs:
             warn(
                 f"{path}: calls joined along time do not start from the state the call before "

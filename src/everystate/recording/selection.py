@@ -86,6 +86,16 @@ class Select:
         return {*asked} <= {schema.H, schema.INPUTS}
 
     @property
+    def counts_from_end(self) -> bool:
+        """Whether the window is counted from the end of the sequence."""
+        return any(bound is not None and bound < 0 for bound in self._bounds)
+
+    @property
+    def _bounds(self) -> tuple[int | None, int | None]:
+        w = self.window
+        return (w.start, w.stop) if isinstance(w, slice) else w or (None, None)
+
+    @property
     def patterns(self) -> tuple[str, ...]:
         """The layer patterns, with slashes."""
         layers = ("*",) if self.layers is None else self.layers
@@ -114,38 +124,45 @@ class Select:
                     f"no recurrent layer matches {pattern!r}; the model has: {there}."
                 )
 
-    def steps(self, path: str, offset: int, count: int) -> range:
-        """Return which of `count` steps to record, of which `offset` of a stream went before.
+    def steps(self, path: str, count: int, offset: int | None = None) -> range:
+        """Return which steps to record, counted from the first of `count`.
+
+        Parameters
+        ----------
+        path : str
+            The layer's path, for the message.
+        count : int
+            Steps there are.
+        offset : int, optional
+            Steps of the stream that went before them. None: this is the whole sequence.
 
         Raises
         ------
         SelectionError
-            If the window holds none of the steps, or counts from the end of a stream.
+            If the window holds no step of a whole sequence, or counts from the end of a stream.
         """
-        w = self.window
-        start, stop = (w.start, w.stop) if isinstance(w, slice) else w or (None, None)
-        end = offset + count
-        if (offset and (start or 0) < 0) or (offset and (stop or 0) < 0):
+        before, w = offset or 0, self.window
+        if offset is not None and self.counts_from_end:
             raise SelectionError(
                 f"{path}: window={w!r} counts from the end, which a stream does not have yet."
             )
-        first, last, _ = slice(start, stop).indices(end)
-        if last <= first and not offset:
-            raise SelectionError(f"{path}: window={w!r} holds none of the {end} steps.")
+        first, last, _ = slice(*self._bounds).indices(before + count)
+        if last <= first and offset is None:
+            raise SelectionError(f"{path}: window={w!r} holds none of the {count} steps.")
         every = int(self.every)
-        if first < offset:
-            first += -((first - offset) // every) * every  # the first one not gone by yet
-        return range(first - offset, max(last, first) - offset, every)
+        if first < before:
+            first += -((first - before) // every) * every  # the first one not gone by yet
+        return range(first - before, max(last, first) - before, every)
 
-    def plan(self, seen: Observation, offset: int = 0) -> "Plan":
+    def plan(self, seen: Observation, offset: int | None = None) -> "Plan":
         """Return what to record of one observation.
 
         Parameters
         ----------
         seen : Observation
             The sequence.
-        offset : int
-            Steps of the stream that went before it.
+        offset : int, optional
+            Steps of the stream that went before it. None: it is a whole sequence.
 
         Raises
         ------
@@ -154,7 +171,7 @@ class Select:
         """
         return Plan(
             variables=self._variables(seen),
-            steps=self.steps(seen.path, offset, seen.steps),
+            steps=self.steps(seen.path, seen.steps, offset),
             units=self._units(seen),
             dtype=self.storage,
         )

@@ -23,7 +23,10 @@ BLOCK_ROWS: Final = 512
 
 
 def in_processing_order(seen: Observation) -> Observation:
-    """Return an observation with its sequences in the order in which the layer reads them."""
+    """Return an observation with its sequences in the order in which the layer reads them.
+
+    Its `reverse` still says how that was, so that a step can be named by its place in time.
+    """
     if not seen.reverse:
         return seen
     return replace(
@@ -31,7 +34,6 @@ def in_processing_order(seen: Observation) -> Observation:
         observed={name: turn(a, seen.lengths) for name, a in seen.observed.items()},
         inputs=None if seen.inputs is None else turn(seen.inputs, seen.lengths),
         previous=seen.previous and {n: turn(a, seen.lengths) for n, a in seen.previous.items()},
-        reverse=False,
     )
 
 

@@ -4,25 +4,27 @@ Each suspect is another reading of the same weights. The first under which the r
 match is the probable cause, and the message says it.
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
 from itertools import permutations
 from typing import Final
 
 import numpy as np
 from array_api_compat import array_namespace
 
-from everystate.cells import GRU, LSTM, Cell, SimpleRNN, Weights
+from everystate.cells import GRU, LSTM, Cell, Weights
 from everystate.cells.activations import ACTIVATIONS, Array
+from everystate.recording.compare import pairs
 from everystate.recording.observation import Observation
+from everystate.recording.stretches import stretches
 
-STEPS: Final = 64
-"""Steps that a suspect is tried on: a wrong reading shows at once."""
+MOST_GATES: Final = 4
+"""Cells with more gates are not tried in every order of these: there are too many."""
 
 Suspect = tuple[str, Cell, Weights]
 
 
-def probable_cause(seen: Observation, tolerance: float) -> str:
+def probable_cause(seen: Observation, tolerance: float, steps: range) -> str:
     """Return a sentence on why the replay of an observation mismatches.
 
     Parameters
@@ -31,55 +33,79 @@ def probable_cause(seen: Observation, tolerance: float) -> str:
         In the order of processing, with cell and weights.
     tolerance : float
         Scaled error up to which a suspect is taken to match.
+    steps : range
+        From the first step to the one that mismatches.
 
     Returns
     -------
     str
-        The suspect that matches, else the framework's hints, else that none was found.
+        The suspect that matches best, else the framework's hints, else that none was found.
     """
-    for reading, cell, weights in _suspects(*seen.equations):
-        if _error(seen, cell, weights) <= tolerance:
-            return f"Probable cause: it does match with {reading}."
+    found = [
+        (error, reading)
+        for reading, cell, weights in _suspects(*seen.equations)
+        if (error := _error(replace(seen, cell=cell, weights=weights), tolerance, steps))
+        is not None
+    ]
+    if found:
+        return f"Probable cause: it does match with {min(found)[1]}."
     if seen.hints:
         return f"Probable cause: {'; '.join(seen.hints)}."
     return (
-        "None of the usual suspects (gate order, hard sigmoid, bias, forget bias, reset "
+        "None of the usual suspects (gate order, hard sigmoid, bias, forget bias, clip, reset "
         "before/after, update convention) makes it match; was the layer's forward changed?"
     )
 
 
 def _suspects(cell: Cell, w: Weights) -> Iterator[Suspect]:
-    yield from _other_variants(cell, w)
+    for reading, other in _variants(cell):
+        if other != cell:
+            yield reading, other, w
     if w.b is not None:
         yield "the input bias left out", cell, replace(w, b=None)
     if w.b_R is not None:
         yield "the recurrent bias left out", cell, replace(w, b_R=None)
+    if w.b is not None and w.b_R is not None:
+        yield "both biases on the input side", cell, replace(w, b=w.b + w.b_R, b_R=None)
     if w.peephole is not None:
         yield "no peepholes", cell, replace(w, peephole=None)
-    for order in list(permutations(range(cell.blocks)))[1:]:
-        names = " ".join(cell.gates[k] for k in order)
-        yield f"the gates' rows taken as {names}", cell, _permuted(cell, w, order)
+        for stored, order in _orders("ifo"):
+            peephole = w.peephole[np.array(order)]
+            yield f"the peepholes stored in the order {stored}", cell, replace(w, peephole=peephole)
+    if cell.blocks <= MOST_GATES:
+        for stored, order in _orders(cell.gates):
+            yield f"the gates stored in the order {stored}", cell, _reordered(cell, w, order)
 
 
-def _other_variants(cell: Cell, w: Weights) -> Iterator[Suspect]:
-    for name in ACTIVATIONS:
-        if isinstance(cell, LSTM | GRU):
-            yield f"recurrent_activation={name!r}", replace(cell, recurrent_activation=name), w
-        if isinstance(cell, LSTM | GRU | SimpleRNN):
-            yield f"activation={name!r}", replace(cell, activation=name), w
+def _variants(cell: Cell) -> Iterator[tuple[str, Cell]]:
+    names = [f.name for f in fields(cell) if f.name.endswith("activation")]
+    for value in ACTIVATIONS:
+        for name in names:
+            yield f"{name}={value!r}", cell.with_(**{name: value})
     if isinstance(cell, LSTM):
+        for value in ACTIVATIONS:
+            changes = {"activation": value, "output_activation": value}
+            yield f"activation=output_activation={value!r}", cell.with_(**changes)
         for bias in (0.0, 1.0, -1.0):
-            yield f"forget_bias={bias}", replace(cell, forget_bias=bias), w
-        yield "no cell clip", replace(cell, cell_clip=None), w
-        yield "cell_clip=3.0", replace(cell, cell_clip=3.0), w
+            yield f"forget_bias={bias}", cell.with_(forget_bias=bias)
+        for bound in (None, 3.0):
+            yield f"cell_clip={bound}", cell.with_(cell_clip=bound)
+        yield "projection_clip=None", cell.with_(projection_clip=None)
     if isinstance(cell, GRU):
-        reset = "before" if cell.reset == "after" else "after"
-        yield f"reset={reset!r}", replace(cell, reset=reset), w
-        update = "writes" if cell.update == "keeps" else "keeps"
-        yield f"update={update!r}", replace(cell, update=update), w
+        for reset in ("before", "after"):
+            yield f"reset={reset!r}", cell.with_(reset=reset)
+        for update in ("writes", "keeps"):
+            yield f"update={update!r}", cell.with_(update=update)
 
 
-def _permuted(cell: Cell, w: Weights, order: tuple[int, ...]) -> Weights:
+def _orders(gates: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield each order that gates may be stored in, and where in it each gate is found."""
+    for stored in permutations(gates):
+        if stored != tuple(gates):
+            yield " ".join(stored), tuple(stored.index(gate) for gate in gates)
+
+
+def _reordered(cell: Cell, w: Weights, order: tuple[int, ...]) -> Weights:
     def rows(a: Array | None) -> Array | None:
         if a is None:
             return None
@@ -89,23 +115,14 @@ def _permuted(cell: Cell, w: Weights, order: tuple[int, ...]) -> Weights:
     return replace(w, W=rows(w.W), R=rows(w.R), b=rows(w.b), b_R=rows(w.b_R))
 
 
-def _error(seen: Observation, cell: Cell, w: Weights) -> float:
-    """Return the largest scaled error of h over the first steps, under another reading."""
-    h, x = seen.observed["h"][:STEPS], seen.inputs
-    assert x is not None
-    xp = array_namespace(h)
-    if seen.previous is not None:
-        before = {name: a[:1] if name == "h" else a[0] for name, a in seen.previous.items()}
-        h = h[:1]
-    else:
-        h0 = xp.astype(seen.initial["h"], h.dtype)
-        before = {**seen.initial, "h": xp.concat([h0[None], h[:-1]], axis=0)}
-    a_x, a_h = cell.from_input(w, x[: h.shape[0]]), cell.from_state(w, before["h"])
+def _error(seen: Observation, tolerance: float, steps: range) -> float | None:
+    """Return the largest scaled error under another reading; None once it is beyond tolerance."""
+    worst = 0.0
     with np.errstate(all="ignore"):
-        ours = cell.evolve(w, a_x, a_h, before)["h"]
-        error = xp.abs(ours - h) / (1.0 + xp.abs(h))
-    if seen.lengths is not None:
-        valid = (np.arange(h.shape[0])[:, None] < seen.lengths)[:, :, None]
-        error = xp.where(xp.asarray(valid, device=error.device), error, xp.zeros_like(error))
-    worst = float(xp.max(error))
-    return worst if np.isfinite(worst) else float("inf")
+        for block, values in stretches(seen, steps, None):
+            for pair in pairs(seen, values, block):
+                error = pair.error()
+                worst = max(worst, float(array_namespace(error).max(error)))
+                if not worst <= tolerance:  # NaN is no match
+                    return None
+    return worst

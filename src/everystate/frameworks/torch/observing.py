@@ -141,8 +141,9 @@ class _StackWatcher(_Watcher):
             self.module.register_forward_pre_hook(self._before, with_kwargs=True),
             *super().attach(),
         ]
+        select = self.recorder.select
         free = self.recorder.own_call and "forward" not in vars(self.module)
-        if free and not self.recorder.select.only_output:
+        if free and not (select.only_output or select.counts_from_end):  # chunks see no end
             self.module.forward = self._forward  # type: ignore[method-assign]
             hooks.append(_Restored(self.module))
         return hooks

@@ -27,7 +27,7 @@ from everystate.frameworks.torch.observations import equations
 from everystate.frameworks.torch.passes import Call
 from everystate.recording.observation import Observation
 
-CHUNK_BYTES: Final = 16 << 20
+CHUNK_BYTES: Final = 8 << 20
 """Workspace of one chunk: what the C library's allocator still keeps for the next one."""
 WORKSPACE_FLOATS: Final = 16
 """Workspace per step, row and unit, about."""
@@ -81,7 +81,8 @@ def run(
         another way than the one known here: then nothing was handed over.
     """
     there = [leaf(path, place) for place in places(stack)]
-    shared = [equations(stack, place.suffix) for place in places(stack)]
+    whole = {"whole": len(call.x)}
+    shared = [equations(stack, place.suffix) | whole for place in places(stack)]
     states = list(zip(*(s.unsqueeze(1) for s in call.state), strict=True))
     outputs = []
     for start, x in _chunks(call.x, chunk_steps(stack, call)):
