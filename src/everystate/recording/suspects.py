@@ -14,7 +14,7 @@ from array_api_compat import array_namespace
 
 from everystate.cells import GRU, LSTM, Cell, Weights
 from everystate.cells.activations import ACTIVATIONS, Array
-from everystate.recording.compare import pairs
+from everystate.recording.compare import largest, pairs
 from everystate.recording.observation import Observation
 from everystate.recording.stretches import stretches
 
@@ -121,8 +121,8 @@ def _error(seen: Observation, tolerance: float, steps: range) -> float | None:
     with np.errstate(all="ignore"):
         for block, values in stretches(seen, steps, None):
             for pair in pairs(seen, values, block):
-                error = pair.error()
-                worst = max(worst, float(array_namespace(error).max(error)))
-                if not worst <= tolerance:  # NaN is no match
+                error = largest(pair.error())
+                if not error <= tolerance:  # NaN is no match
                     return None
+                worst = max(worst, error)
     return worst

@@ -9,11 +9,10 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from array_api_compat import array_namespace
 
 from everystate.cells.activations import Array
 from everystate.errors import InputTypeError, ReplayMismatchError
-from everystate.recording.compare import Pair, pairs
+from everystate.recording.compare import Pair, largest, pairs
 from everystate.recording.observation import Observation, as_numpy
 from everystate.recording.suspects import probable_cause
 
@@ -80,52 +79,50 @@ class Verification:
         """
         for pair in pairs(self.seen, ours, steps, self.units):
             error = pair.error()
-            worst = float(array_namespace(error).max(error)) if 0 not in error.shape else 0.0
+            worst = largest(error)
             if not np.isfinite(worst):
                 error = self._of_finite(pair, as_numpy(error))
-                worst = float(error.max())
+                worst = largest(error)
             self.errors[pair.name] = max(worst, self.errors.get(pair.name, 0.0))
             if worst > self.tolerance:
                 self._fail(pair, as_numpy(error))
 
-    def _of_finite(self, pair: Pair, error: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    def _of_finite(self, pair: Pair, error: Array) -> Array:
         """Set aside what NaN or infinity in the model's own numbers makes incomparable.
 
         Equal infinities and a NaN on both sides are no difference. What remains is a fault of
-        the replay, unless the model's own input had such numbers in that row, or the model's
-        states left the range of floats and the two sides did so in different ways.
+        the replay, unless the model was given such numbers, at that step of that row or before,
+        or its states left the range of floats and the two sides did so in different ways.
         """
         ours, theirs = as_numpy(pair.ours), as_numpy(pair.theirs)
         same = (np.isnan(ours) & np.isnan(theirs)) | (ours == theirs)
         odd = ~np.isfinite(error) & ~same
         excused = ~np.isfinite(ours) & ~np.isfinite(theirs)
-        excused |= self._tainted()[pair.rows][:, None]
+        excused |= (pair.steps >= self._tainted_from()[pair.rows])[:, :, None]
         self.unverified += int((odd & excused).sum())
         return np.where(odd & ~excused, np.inf, np.where(np.isfinite(error), error, 0.0))
 
-    def _tainted(self) -> npt.NDArray[np.bool_]:
-        """Return which rows were given NaN or infinity: by the input, or by the initial state."""
+    def _tainted_from(self) -> npt.NDArray[np.int64]:
+        """Return the first step at which each row was given NaN or infinity, else their count."""
         seen = self.seen
-        tainted = np.zeros(seen.batch, dtype=bool)
+        odd = np.zeros((seen.steps, seen.batch), dtype=bool)
+        for given in (seen.inputs, *(seen.previous or {}).values()):
+            if given is not None:
+                odd |= ~np.isfinite(as_numpy(given)).all(axis=-1)
+        if seen.lengths is not None:
+            odd &= np.arange(seen.steps)[:, None] < seen.lengths
         for state in seen.initial.values():
-            tainted |= ~np.isfinite(as_numpy(state)).all(axis=-1)
-        if seen.inputs is not None:
-            odd = ~np.isfinite(as_numpy(seen.inputs)).all(axis=-1)
-            if seen.lengths is not None:
-                odd &= np.arange(seen.steps)[:, None] < seen.lengths
-            tainted |= odd.any(axis=0)
-        return tainted
+            odd[0] |= ~np.isfinite(as_numpy(state)).all(axis=-1)
+        return np.where(odd.any(axis=0), odd.argmax(axis=0), seen.steps)
 
-    def _fail(self, pair: Pair, error: npt.NDArray[np.floating]) -> None:
+    def _fail(self, pair: Pair, error: Array) -> None:
         seen = self.seen
-        step, row, unit = (int(k) for k in np.argwhere(error > self.tolerance)[0])
-        last = int(pair.steps[-1] if pair.steps.size == error.shape[0] else pair.steps[row])
-        at = int(pair.steps[step]) if pair.steps.size == error.shape[0] else last
-        cause = probable_cause(seen, self.tolerance, range(last + 1))
+        k, row, unit = (int(place) for place in np.argwhere(error > self.tolerance)[0])
+        cause = probable_cause(seen, self.tolerance, range(int(pair.steps.max()) + 1))
         raise ReplayMismatchError(
             f"{seen.path}: the replayed {pair.name} differs from the framework's, first at step "
-            f"{self._in_time(at, int(pair.rows[row]))} (row {pair.rows[row]}, unit "
-            f"{unit if self.units is None else self.units[unit]}): scaled error "
+            f"{self._in_time(int(pair.steps[k, row]), int(pair.rows[row]))} (row {pair.rows[row]}, "
+            f"unit {unit if self.units is None else self.units[unit]}): scaled error "
             f"{error.max():.2g}, expected at most {self.tolerance:g} for {seen.precision}. {cause} "
             "Nothing of this layer was stored; select variables=('h',) to record what the "
             "framework shows without a replay."
