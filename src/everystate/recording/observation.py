@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace, is_torch_array
 
+from everystate import schema
 from everystate.cells import Cell, Weights
 from everystate.cells.activations import Array
 
@@ -109,6 +110,23 @@ class Observation:
         assert self.cell is not None
         assert self.weights is not None
         return self.cell, self.weights
+
+    @property
+    def width(self) -> int:
+        """Number of units of the cell; of ``c``, where ``h`` is projected."""
+        if self.cell is not None and self.weights is not None:
+            return self.cell.units(self.weights)
+        return self.units(next(iter(self.observed)))
+
+    def dim(self, variable: str) -> str:
+        """Return the name of a variable's last dimension in the trace."""
+        if variable == schema.INPUTS:
+            return schema.FEATURE
+        projected = self.weights is not None and self.weights.projection is not None
+        if variable == schema.H and projected:
+            return schema.PROJECTED_UNIT
+        alike = self.units(variable) == self.width
+        return schema.UNIT if alike else f"{variable}_{schema.UNIT}"
 
     def units(self, variable: str) -> int:
         """Return the number of units of a variable."""

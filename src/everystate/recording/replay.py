@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from everystate import schema
+from everystate.cells.activations import Array
 from everystate.recording.observation import Lengths, Observation, as_numpy, turn
 from everystate.recording.selection import Plan
 from everystate.recording.stretches import in_processing_order, of_units, stretches
@@ -36,14 +37,16 @@ class Recorded:
         Index of each recorded step in the sequence.
     length : int
         Steps of the whole sequence, recorded or not.
+    seen : Observation
+        Cell and weights, for the leaf's attributes; it holds no sequence any more.
+    dims : dict
+        Name of the last dimension, per variable and state.
     units : ndarray of int, optional
-        Index of each recorded unit. None: all.
+        Index of each recorded unit, in variables of the dimension ``unit``. None: all.
     lengths : ndarray of int, shape (batch,), optional
         Valid steps of each row. None: all.
     attrs : dict
         Attributes of the leaf.
-    seen : Observation
-        Cell and weights, for the leaf's attributes; it holds no sequence any more.
     room : dict
         Arrays for the whole sequence, where `variables` are the part recorded so far.
     """
@@ -56,6 +59,7 @@ class Recorded:
     steps: npt.NDArray[np.int64]
     length: int
     seen: Observation
+    dims: dict[str, str]
     units: npt.NDArray[np.int64] | None = None
     lengths: Lengths | None = None
     attrs: dict[str, str | int | float] = field(default_factory=dict)
@@ -96,11 +100,12 @@ def replay(seen: Observation, plan: Plan) -> Recorded:
         path=seen.path,
         variables={name: variables[name] for name in plan.variables if name in variables},
         origins=origins,
-        initial={k: of_units(as_numpy(a), plan.units) for k, a in seen.initial.items()},
-        final={k: of_units(as_numpy(a), plan.units) for k, a in seen.final.items()},
+        initial={name: _copied(seen, plan, name, a) for name, a in seen.initial.items()},
+        final={name: _copied(seen, plan, name, a) for name, a in seen.final.items()},
         steps=np.asarray(plan.steps, dtype=np.int64),
         length=seen.steps,
         units=plan.units,
+        dims={name: seen.dim(name) for name in (*plan.variables, *seen.initial)},
         lengths=seen.lengths,
         attrs={**seen.attrs, **attrs},
         seen=replace(seen, observed={}, inputs=None, previous=None, initial={}, final={}),
@@ -115,18 +120,17 @@ def _needs_replay(seen: Observation, hidden: tuple[str, ...]) -> bool:
 def _shown(seen: Observation, plan: Plan, name: str) -> npt.NDArray[np.generic]:
     source = seen.inputs if name == schema.INPUTS else seen.observed[name]
     assert source is not None
-    units = None if name == schema.INPUTS else plan.units
-    chosen = of_units(as_numpy(source)[_slice(plan.steps)], units)
-    return np.array(chosen, dtype=plan.dtype)  # a copy: the framework may reuse its buffer
+    return _copied(seen, plan, name, as_numpy(source)[_slice(plan.steps)])
 
 
-def _no_step(
-    seen: Observation, plan: Plan, hidden: tuple[str, ...]
-) -> dict[str, npt.NDArray[np.generic]]:
-    """Return hidden variables without a step: a chunk of a stream between two chosen steps."""
-    dtype = plan.dtype or as_numpy(seen.observed["h"]).dtype
-    count = {name: seen.units(name) if plan.units is None else plan.units.size for name in hidden}
-    return {name: np.empty((0, seen.batch, count[name]), dtype) for name in hidden}
+def _copied(seen: Observation, plan: Plan, name: str, a: Array) -> npt.NDArray[np.generic]:
+    """Return the chosen units: a copy, because the framework may reuse its buffer."""
+    return np.array(of_units(as_numpy(a), _units(seen, plan, name)), dtype=plan.dtype)
+
+
+def _units(seen: Observation, plan: Plan, name: str) -> npt.NDArray[np.int64] | None:
+    """Return which units of a variable were chosen; a projected state is kept whole."""
+    return plan.units if seen.dim(name) == schema.UNIT else None
 
 
 def _replayed(
@@ -146,7 +150,8 @@ def _replayed(
         to, among = _places(block, steps)
         for name in hidden:
             chosen = as_numpy(values[name])[among]
-            kept[name][to] = chosen if check.units is not None else of_units(chosen, plan.units)
+            units = _units(seen, plan, name) if check.units is None else None
+            kept[name][to] = of_units(chosen, units)
     if seen.reverse:
         kept = {name: turn(a, seen.lengths) for name, a in kept.items()}
     if ragged_backward:
@@ -165,8 +170,9 @@ def _computable_units(seen: Observation, plan: Plan) -> npt.NDArray[np.int64] | 
 
 def _empty(seen: Observation, plan: Plan, name: str, steps: int) -> npt.NDArray[np.generic]:
     """Return room for the chosen steps and units of a variable."""
-    units = seen.units(name) if plan.units is None else plan.units.size
-    return np.empty((steps, seen.batch, units), plan.dtype or as_numpy(seen.observed["h"]).dtype)
+    units = _units(seen, plan, name)
+    size = seen.units(name) if units is None else units.size
+    return np.empty((steps, seen.batch, size), plan.dtype or as_numpy(seen.observed["h"]).dtype)
 
 
 def _places(block: slice, steps: range) -> tuple[slice, slice]:

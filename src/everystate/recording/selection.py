@@ -28,7 +28,8 @@ class Select:
         Names such as ``h``, ``c``, ``f``; ``gates`` for all gates; ``inputs`` for what the
         layer was given. Default: states and gates.
     units : int, slice or sequence of int, optional
-        Which units; negative ones count from the end. None: all.
+        Which units of the cell; negative ones count from the end. A projected ``h`` has units
+        of its own and is kept whole. None: all.
     every : int
         Keep each `every`-th step, from the first of the window on.
     window : tuple of (start, stop), or slice, optional
@@ -194,7 +195,7 @@ class Select:
     def _units(self, seen: Observation) -> npt.NDArray[np.int64] | None:
         if self.units is None:
             return None
-        count = min((seen.units(v) for v in seen.variables), default=0)
+        count = seen.width
         if isinstance(self.units, slice):
             chosen = np.arange(count)[self.units]
         else:

@@ -66,24 +66,16 @@ def build_trace(
 def _leaf(layer: Recorded, time: Labels, batch: Labels) -> xr.Dataset:
     variables = {}
     for name, array in layer.variables.items():
-        dims = (schema.BATCH, schema.TIME, _unit_dim(layer, name))
+        dims = (schema.BATCH, schema.TIME, layer.dims[name])
         # Time-major in memory, batch-major by name: a view, not a copy.
         variables[name] = xr.Variable(
             dims, np.swapaxes(array, 0, 1), _attrs(name, layer.origins[name])
         )
     for name, array in layer.initial.items():
         key = f"{schema.INITIAL}{name}"
-        dims_0 = (schema.BATCH, _unit_dim(layer, name))
+        dims_0 = (schema.BATCH, layer.dims[name])
         variables[key] = xr.Variable(dims_0, array, _attrs(key, schema.OBSERVED))
     return xr.Dataset(variables, coords=_coords(layer, time, batch), attrs=_leaf_attrs(layer))
-
-
-def _unit_dim(layer: Recorded, name: str) -> str:
-    if name == schema.INPUTS:
-        return schema.FEATURE
-    weights = layer.seen.weights
-    projected = name == schema.H and weights is not None and weights.projection is not None
-    return schema.PROJECTED_UNIT if projected else schema.UNIT
 
 
 def _coords(layer: Recorded, time: Labels, batch: Labels) -> dict[str, xr.Variable]:
@@ -94,10 +86,10 @@ def _coords(layer: Recorded, time: Labels, batch: Labels) -> dict[str, xr.Variab
         ),
         schema.BATCH: xr.Variable(schema.BATCH, _labels(batch, rows, "batch", layer.path)),
     }
-    sizes = {_unit_dim(layer, n): a.shape[2] for n, a in layer.variables.items()}
-    sizes |= {_unit_dim(layer, n): a.shape[1] for n, a in layer.initial.items()}
+    sizes = {layer.dims[n]: a.shape[2] for n, a in layer.variables.items()}
+    sizes |= {layer.dims[n]: a.shape[1] for n, a in layer.initial.items()}
     for dim, size in sizes.items():
-        chosen = layer.units if layer.units is not None and dim != schema.FEATURE else None
+        chosen = layer.units if dim == schema.UNIT else None
         coords[dim] = xr.Variable(dim, np.arange(size) if chosen is None else chosen)
     if layer.lengths is not None:
         coords[schema.LENGTH] = xr.Variable(
