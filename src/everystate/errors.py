@@ -61,6 +61,10 @@ class DataError(EverystateError, ValueError):
     """A data file cannot be read as a series."""
 
 
+class TraceNotFoundError(EverystateError, FileNotFoundError):
+    """There is nothing at the path of the trace."""
+
+
 class TraceFormatError(EverystateError, ValueError):
     """What was opened is not a trace of everystate, or of a newer schema."""
 

@@ -1,0 +1,84 @@
+"""The progress mark of a trace being written: ``everystate.json``, beside its Zarr metadata.
+
+The mark is written after the data that it vouches for, in one rename, so that at any moment
+what it says is complete is complete. It is a file of its own, not an attribute, because it
+speaks of these very files: `xarray.DataTree.to_zarr` copies attributes into stores for which
+they would not be true (it leaves out chunks of zeros, for example, which we never do).
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
+from uuid import uuid4
+
+from everystate.errors import CorruptTraceError
+
+FILE_NAME = "everystate.json"
+
+
+@dataclass
+class Mark:
+    """What a writer vouches for.
+
+    Attributes
+    ----------
+    done, total : dict of str to int
+        Steps of each layer that are completely written, and steps in all, by the group's path.
+    variables : dict of str to dict of str to str
+        Dtype of each variable of each group, in the trace's own order: Zarr sorts them, and CF
+        conventions lose the resolution of datetimes.
+    id : str
+        Changes when a trace is overwritten, so that whoever still reads the old one can tell.
+    """
+
+    done: dict[str, int] = field(default_factory=dict)
+    total: dict[str, int] = field(default_factory=dict)
+    variables: dict[str, dict[str, str]] = field(default_factory=dict)
+    id: str = field(default_factory=lambda: uuid4().hex)
+
+    def save(self, folder: Path) -> None:
+        """Write the mark into the trace's folder, atomically."""
+        fresh = folder / f"{FILE_NAME}.partial"
+        fresh.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        os.replace(fresh, folder / FILE_NAME)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self | None:
+        """Return the mark of the trace in a folder, or None if `save_trace` did not write it.
+
+        Raises
+        ------
+        CorruptTraceError
+            If there is a file of that name which is not a mark.
+        """
+        try:
+            return cls(**json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError) as error:
+            raise CorruptTraceError(
+                f"{folder}: the progress mark {FILE_NAME} is damaged ({error}). If you know that "
+                "the trace was complete, delete that file and open it again."
+            ) from error
+
+    @property
+    def steps_done(self) -> int:
+        """Steps completely written, of all layers together."""
+        return sum(self.done.values())
+
+    @property
+    def steps_total(self) -> int:
+        """Steps in all, of all layers together."""
+        return sum(self.total.values())
+
+    def has_nothing_of(self, path: str) -> bool:
+        """Whether a group is of a layer whose first block is still missing."""
+        return self.done.get(path) == 0 and self.total[path] > 0
+
+    def describe(self) -> str:
+        """Return in words what is written of which layer."""
+        parts = [f"{group} {self.done[group]} of {self.total[group]} steps" for group in self.done]
+        more = [f"and {len(parts) - 8} layers more"] if len(parts) > 8 else []
+        return ", ".join(parts[:8] + more)

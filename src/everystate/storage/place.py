@@ -1,0 +1,144 @@
+"""`Place`: where a trace is written, so that nothing of value is ever half there.
+
+A new trace appears at its path once it is laid out and can be opened, as incomplete. One that
+replaces another is written beside it, under ``<name>.writing``, and swapped in at the end.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from everystate.errors import TraceWriteError
+from everystate.storage.lock import FolderLock, is_being_written
+from everystate.storage.mark import FILE_NAME
+
+WRITING = ".writing"
+REPLACED = ".replaced"
+
+ZARR_FILES = (FILE_NAME, "zarr.json", ".zgroup")
+
+
+class Place:
+    """A path taken for writing.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Where the trace shall be.
+    overwrite : bool
+        Whether to replace the Zarr store that is there.
+
+    Attributes
+    ----------
+    folder : Path
+        Where to write; it changes with `publish` and `replace`.
+    replaces : bool
+        Whether there is something to replace.
+
+    Raises
+    ------
+    TraceWriteError
+        If the path is taken, or somebody else is writing there.
+    OSError
+        If a folder cannot be made there.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], overwrite: bool) -> None:
+        if "://" in os.fspath(path):
+            raise TraceWriteError(
+                f"{path}: traces are written to local folders only. Save it to one and copy that "
+                "folder, or use trace.to_zarr with a store of zarr."
+            )
+        # A link is followed: what it points to is replaced, not the link.
+        self._target = Path(path).resolve()
+        self._old: Path | None = None
+        self.replaces = _must_replace(self._target, overwrite)
+        self.folder = self._target.with_name(self._target.name + WRITING)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock = FolderLock(self.folder)
+        except BlockingIOError as error:
+            raise _busy(self._target) from error
+        _clear_leftover(self.folder)
+
+    def publish(self) -> None:
+        """Let a new trace appear at its path, laid out but incomplete."""
+        if self.replaces:
+            return
+        if self._target.is_dir():
+            self._target.rmdir()  # It was empty. Windows would not rename onto it.
+        self._move_to_target()
+
+    def replace(self) -> None:
+        """Let the finished trace take the place of the old one."""
+        if not self.replaces:
+            return
+        old = self._target.with_name(self._target.name + REPLACED)
+        old.mkdir(exist_ok=True)
+        _clear_leftover(old)
+        old.rmdir()
+        self._target.rename(old)
+        try:
+            self._move_to_target()
+        except BaseException:
+            old.rename(self._target)
+            raise
+        self._old = old
+
+    def discard(self) -> None:
+        """Remove what was written, and free its room."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def release(self) -> None:
+        """Let others write here; the replaced trace goes."""
+        self._lock.release()
+        if self._old is not None:
+            # What cannot be removed now is removed when the trace is next replaced.
+            shutil.rmtree(self._old, ignore_errors=True)
+
+    def _move_to_target(self) -> None:
+        self.folder.rename(self._target)
+        self.folder = self._target
+
+
+def _must_replace(target: Path, overwrite: bool) -> bool:
+    """Whether there is a store to replace; raise if there is something else."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return False
+    if not _is_store(target):
+        raise TraceWriteError(
+            f"{target}: there is something that is not a Zarr store, and it is never overwritten. "
+            "Choose another path, or remove it yourself."
+        )
+    if is_being_written(target):
+        raise _busy(target)
+    if not overwrite:
+        raise TraceWriteError(
+            f"{target}: the path is taken. Choose another, or replace what is there with "
+            "save_trace(trace, path, overwrite=True)."
+        )
+    return True
+
+
+def _is_store(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ZARR_FILES)
+
+
+def _busy(target: Path) -> TraceWriteError:
+    return TraceWriteError(
+        f"{target}: this trace is being written now, by another process or thread. Wait for it, "
+        "or choose another path."
+    )
+
+
+def _clear_leftover(folder: Path) -> None:
+    """Empty a folder that a killed writer left behind."""
+    names = [child.name for child in folder.iterdir()]
+    # The mark is the first file of all, under a passing name.
+    if names and not any(name.startswith(ZARR_FILES) for name in names):
+        raise TraceWriteError(
+            f"{folder}: this name is needed while writing, and something that is not a Zarr store "
+            "has it. Move it away, or choose another path."
+        )
+    for child in folder.iterdir():
+        shutil.rmtree(child) if child.is_dir() else child.unlink()

@@ -1,0 +1,211 @@
+"""`TraceWriter`: writes a trace's blocks of time and advances its progress mark.
+
+The order of writes is what makes a stopped writer harmless:
+
+1. `lay_out` creates every group and array at its full size, writes what has no time axis and
+   all coordinates, consolidates the metadata. The root attribute ``complete`` is 0.
+2. `TraceWriter.write` writes one block of one layer, file by file, then advances the mark.
+3. `TraceWriter.finish` sets ``complete`` to 1.
+
+Each file, the mark and the metadata too, is written beside and renamed, so a process may be
+killed between any two instructions. (The operating system losing power is another matter:
+nothing is forced to the disk, but checksums tell of what was lost.)
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from everystate import schema
+from everystate.errors import TraceFormatError
+from everystate.storage.layout import Grid, block_steps, grid
+from everystate.storage.mark import FILE_NAME, Mark
+
+# The checksum comes last, so that it is of the bytes on the disk.
+CODECS = (BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec())
+
+NUMERIC = "biufc"
+"""Kinds of dtype that Zarr holds as they are; all others are encoded by xarray."""
+
+
+def nodes(tree: xr.DataTree) -> Iterator[tuple[str, xr.Dataset]]:
+    """Yield the path and the own variables of every node, the root first."""
+    for key, node in tree.subtree_with_keys:
+        at_root = node is tree
+        path = "/" if at_root else f"/{key}"
+        yield path, node.to_dataset(inherit=at_root).drop_encoding()
+
+
+def streamed(dataset: xr.Dataset) -> dict[str, xr.Variable]:
+    """Return what of a node is written in blocks of time: its numeric data along ``time``."""
+    return {
+        str(name): variable
+        for name, variable in dataset.variables.items()
+        if name not in dataset.coords
+        and schema.TIME in variable.dims
+        and variable.dtype.kind in NUMERIC
+    }
+
+
+def lay_out(folder: Path, tree: xr.DataTree) -> None:
+    """Create the store of a trace in an empty folder: all but the blocks of time.
+
+    Parameters
+    ----------
+    folder : Path
+        An empty folder.
+    tree : xarray.DataTree
+        The trace. Of the variables along ``time`` only shapes, dtypes and attributes are used.
+    """
+    mark = Mark()
+    mark.save(folder)
+    for path, dataset in nodes(tree):
+        blocks = streamed(dataset)
+        rest = dataset.drop_vars(blocks)
+        if path == "/":
+            rest = rest.assign_attrs({schema.COMPLETE_ATTR: 0})
+        if blocks:
+            _create_streamed(folder, path, dataset[list(blocks)])
+            mark.done[path], mark.total[path] = 0, dataset.sizes[schema.TIME]
+        _write_rest(folder, path, rest)
+        mark.variables[path] = {str(n): str(v.dtype) for n, v in dataset.variables.items()}
+    with _expected_warnings():
+        zarr.consolidate_metadata(str(folder), zarr_format=3)
+    mark.save(folder)
+
+
+def _create_streamed(folder: Path, path: str, dataset: xr.Dataset) -> None:
+    """Create the arrays along ``time``: by xarray at no steps, resized to all of them."""
+    block = block_steps(streamed(dataset))
+    grids = {name: grid(variable, block) for name, variable in streamed(dataset).items()}
+    empty = dataset.isel({schema.TIME: slice(0, 0)}).drop_vars(list(dataset.coords))
+    encoding = {name: _encoding(empty[name].dtype, cut) for name, cut in grids.items()}
+    _to_zarr(empty, folder, path, encoding)
+    group = zarr.open_group(str(folder), path=path, mode="r+", use_consolidated=False)
+    for name in grids:
+        _array(group, name).resize(dataset[name].shape)
+
+
+def _write_rest(folder: Path, path: str, dataset: xr.Dataset) -> None:
+    # Zarr has a specification for strings of any length, but none for those of a fixed one.
+    texts = [name for name, variable in dataset.variables.items() if variable.dtype.kind == "U"]
+    dataset = dataset.assign({name: dataset[name].astype(object) for name in texts})
+    encoding = {str(name): _encoding(v.dtype) for name, v in dataset.variables.items()}
+    _to_zarr(dataset, folder, path, encoding)
+
+
+def _encoding(dtype: np.dtype[Any], cut: Grid | None = None) -> dict[str, Any]:
+    encoding: dict[str, Any] = {"compressors": CODECS}
+    if dtype.kind == "f":
+        # No mask when read, and NaN, not 0, for a plain reader where nothing is written yet.
+        encoding |= {"_FillValue": None, "fill_value": np.nan}
+    if cut is not None:
+        sharded = cut.shards != cut.chunks
+        encoding |= {"chunks": cut.chunks, "shards": cut.shards if sharded else None}
+    return encoding
+
+
+def _to_zarr(
+    dataset: xr.Dataset, folder: Path, path: str, encoding: dict[str, dict[str, Any]]
+) -> None:
+    # Every chunk is written, also one of zeros: a missing file is always damage.
+    with _expected_warnings():
+        dataset.to_zarr(
+            str(folder),
+            group=path,
+            mode="a",
+            encoding=encoding,
+            zarr_format=3,
+            consolidated=False,
+            write_empty_chunks=True,
+        )
+
+
+@contextmanager
+def _expected_warnings() -> Iterator[None]:
+    """Ignore what Zarr says of choices that are made on purpose here."""
+    with warnings.catch_warnings():
+        for message in (
+            "Consolidated metadata is currently not part",  # who lacks it lists folders instead
+            ".*does not have a Zarr V3 specification",  # labels that are bytes
+            f".*{FILE_NAME} is not recognized",  # the mark
+        ):
+            warnings.filterwarnings("ignore", message)
+        yield
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    array = group[name]
+    assert isinstance(array, zarr.Array)
+    return array
+
+
+class TraceWriter:
+    """Writes the blocks of a trace that `lay_out` made, or of one begun earlier.
+
+    Parameters
+    ----------
+    folder : Path
+        The trace's folder.
+
+    Attributes
+    ----------
+    mark : Mark
+        What is completely written so far.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        mark = Mark.load(folder)
+        if mark is None:
+            raise TraceFormatError(f"{folder}: not a trace that everystate began to write.")
+        self.folder, self.mark = folder, mark
+        self._root = zarr.open_group(str(folder), mode="r+", use_consolidated=True)
+
+    def write(self, path: str, start: int, block: Mapping[str, xr.Variable]) -> None:
+        """Write one block of one layer, and advance the mark past it.
+
+        Parameters
+        ----------
+        path : str
+            The layer's group.
+        start : int
+            The block's first step; a multiple of the layer's `block_steps`.
+        block : mapping of str to xarray.Variable
+            All variables of the layer that have a time axis, these steps of them.
+        """
+        stop = start
+        for name, variable in block.items():
+            stop = start + variable.sizes[schema.TIME]
+            group = self._root[path] if path != "/" else self._root
+            assert isinstance(group, zarr.Group)
+            _write_shards(_array(group, name), variable, start)
+        self.mark.done[path] = stop
+        self.mark.save(self.folder)
+
+    def finish(self) -> None:
+        """Say that the trace is complete."""
+        with _expected_warnings():
+            self._root.attrs[schema.COMPLETE_ATTR] = 1
+
+
+def _write_shards(array: zarr.Array[Any], variable: xr.Variable, start: int) -> None:
+    """Write a block file by file: a lazy source is never held as a whole."""
+    target = array.with_config({"write_empty_chunks": True})
+    rows = variable.sizes.get(schema.BATCH, 1)
+    step = (array.shards or array.chunks)[variable.get_axis_num(schema.BATCH)] if rows > 1 else 1
+    for row in range(0, rows, step):
+        part = {schema.BATCH: slice(row, row + step)} if rows > 1 else {}
+        begin = {schema.TIME: start, schema.BATCH: row}
+        values = variable.isel(part)
+        place = tuple(
+            slice(begin.get(str(dim), 0), begin.get(str(dim), 0) + size)
+            for dim, size in values.sizes.items()
+        )
+        target[place] = np.asarray(values.values)
