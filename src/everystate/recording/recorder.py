@@ -1,17 +1,24 @@
 """`Recorder`: takes observations as they come, records them, and joins them into a trace."""
 
+import sys
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 
-from everystate.errors import EverystateWarning, NothingRecordedError, SelectionError
+from everystate.errors import (
+    EverystateWarning,
+    InputError,
+    NothingRecordedError,
+    SelectionError,
+)
 from everystate.recording.join import ALONG, Along, fill, join, make_room
 from everystate.recording.observation import Observation
 from everystate.recording.replay import Recorded, replay
 from everystate.recording.selection import Select
-from everystate.recording.trace import Labels, build_trace
+from everystate.recording.trace import Labels, build_trace, weights_digest
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""
@@ -60,7 +67,10 @@ class Recorder:
         self.progress, self.own_call = progress, own_call
         # For each run, each layer's sequences; a sequence comes in one part or several.
         self._runs: list[dict[str, list[list[Recorded]]]] = []
-        self._offsets: dict[str, int] = {}
+        # Steps gone by, for each layer and its place among the layer's calls in a run.
+        self._offsets: dict[tuple[str, int], int] = {}
+        self._digests: dict[str, str] = {}
+        self._called: set[str] = set()
         self._in_run = False
 
     def __repr__(self) -> str:
@@ -96,29 +106,58 @@ class Recorder:
         ------
         ReplayMismatchError
             If its replay does not match what the framework computed.
+        InputError
+            If the sequence has no steps or no rows.
         SelectionError
             If the selection asks for variables, units or steps that it does not have.
         """
         if not self.wants(seen.path):
             return
-        offset = self._offset(seen, goes_on)
-        recorded = replay(seen, self.select.plan(seen, offset))
-        self._offsets[seen.path] = (offset or 0) + seen.steps
-        if goes_on:
-            parts = self._runs[-1][seen.path][-1]
-            if not fill(parts[-1], recorded):
-                parts.append(recorded)
+        if not seen.steps or not seen.batch:
+            raise InputError(
+                f"{seen.path}: got {seen.steps} time steps of {seen.batch} rows, expected 1 or "
+                "more of each. There is nothing to record; check what the model was given."
+            )
+        self._called.add(seen.path)
+        sequences = self._sequences(seen.path, goes_on)
+        call = seen.path, len(sequences) - goes_on
+        offset = self._offset(call, seen, goes_on)
+        plan = self.select.plan(seen, offset)
+        self._offsets[call] = (offset or 0) + seen.steps
+        if not plan.variables:
             return
-        if seen.whole:
-            make_room(recorded, len(self.select.steps(seen.path, seen.whole, offset)))
-        if not self._runs or (not self._in_run and seen.path in self._runs[-1]):
-            self._runs.append({})
-        self._runs[-1].setdefault(seen.path, []).append([recorded])
+        recorded = self._light(replay(seen, plan), seen)
+        if not goes_on:
+            if seen.whole:
+                make_room(recorded, len(self.select.steps(seen.path, seen.whole, offset)))
+            sequences.append([recorded])
+        elif not fill(sequences[-1][-1], recorded):
+            sequences[-1].append(recorded)
 
-    def _offset(self, seen: Observation, goes_on: bool) -> int | None:
+    def _sequences(self, path: str, goes_on: bool) -> list[list[Recorded]]:
+        """Return the layer's sequences in the run that the next one belongs to."""
+        if goes_on:
+            return next(run[path] for run in reversed(self._runs) if path in run)
+        if not self._runs or (not self._in_run and path in self._runs[-1]):
+            self._runs.append({})
+        return self._runs[-1].setdefault(path, [])
+
+    def _light(self, recorded: Recorded, seen: Observation) -> Recorded:
+        """Replace the weights by their digest, taken at the layer's first call.
+
+        Training may change them before the trace is built, and a copy a call is too much.
+        """
+        if seen.weights is not None:
+            if seen.path not in self._digests:
+                self._digests[seen.path] = weights_digest(seen.weights)
+            recorded.attrs["weights_sha256"] = self._digests[seen.path]
+        recorded.seen = replace(recorded.seen, weights=None)
+        return recorded
+
+    def _offset(self, call: tuple[str, int], seen: Observation, goes_on: bool) -> int | None:
         """Return how many steps of a stream went before a sequence; None if it is no stream."""
         if goes_on or self.along == "time":
-            return self._offsets.get(seen.path, 0)
+            return self._offsets.get(call, 0)
         return 0 if seen.whole else None
 
     @property
@@ -133,25 +172,33 @@ class Recorder:
             If the calls' shapes do not fit together.
         """
         parts: dict[str, list[Recorded]] = {}
+        several = {path for run in self._runs for path, found in run.items() if len(found) > 1}
         for run in self._runs:
             for path, sequences in run.items():
                 for k, pieces in enumerate(sequences):
-                    name = path if len(sequences) == 1 else f"{path}/call_{k}"
+                    name = f"{path}/call_{k}" if path in several else path
                     parts.setdefault(name, []).append(join(pieces, "time"))
         if not parts:
-            raise NothingRecordedError(
-                f"no recurrent layer of {self.model} was called while recording. Call the model "
-                "inside the block, and as a whole: a forward method called directly is not seen."
-            )
+            raise self._nothing()
         layers = [self._joined(path, sequences) for path, sequences in parts.items()]
         time, batch = self.labels
         return build_trace(
             layers, model=self.model, frameworks=[self.framework], time=time, batch=batch
         )
 
+    def _nothing(self) -> NothingRecordedError:
+        if self._called:
+            return NothingRecordedError(
+                f"none of the layers called ({', '.join(sorted(self._called))}) has any of "
+                f"variables={self.select.variables!r}. Leave variables= out for all there are."
+            )
+        return NothingRecordedError(
+            f"no recurrent layer of {self.model} was called while recording. Call the model "
+            "inside the block, and as a whole: a forward method called directly is not seen."
+        )
+
     def _joined(self, path: str, sequences: list[Recorded]) -> Recorded:
-        joined = join(sequences, self.along)
-        joined.path = path
+        joined = replace(join(sequences, self.along), path=path)
         if not joined.steps.size:
             raise SelectionError(
                 f"{path}: window={self.select.window!r} holds none of the {joined.length} steps."
@@ -172,8 +219,9 @@ class Recorder:
 
 
 def _not_finite(a: np.ndarray[tuple[int, ...], np.dtype[np.generic]], layer: Recorded) -> bool:
-    if np.isfinite(a.sum()):  # NaN and infinity outlast any sum, and this one needs no memory
-        return False
+    with np.errstate(all="ignore"):
+        if np.isfinite(a.sum()):  # NaN and infinity outlast any sum, and this one needs no memory
+            return False
     finite = np.isfinite(a)
     if layer.lengths is not None:
         finite |= (layer.steps[:, None] >= layer.lengths)[:, :, None]
@@ -182,7 +230,11 @@ def _not_finite(a: np.ndarray[tuple[int, ...], np.dtype[np.generic]], layer: Rec
 
 def warn(message: str) -> None:
     """Warn the user's own line of code, not ours."""
-    warnings.warn(message, EverystateWarning, stacklevel=5)
+    between = (__package__.partition(".")[0], "contextlib")
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back and str(frame.f_globals.get("__name__")).partition(".")[0] in between:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, EverystateWarning, stacklevel=level)
 
 
 def warn_never_called(paths: Iterable[str]) -> None:

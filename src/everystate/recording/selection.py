@@ -13,6 +13,8 @@ from everystate.recording.observation import Observation
 
 STORABLE = ("float16", "float32", "float64")
 GATES = "gates"
+COMMON = ("h", "c", "i", "f", "g", "o", "r", "z", "n")
+"""Variables that some layer of a model may have and another not."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,14 @@ class Select:
             return str(self.dtype)
 
     @property
+    def asked(self) -> tuple[str, ...]:
+        """The variables asked for."""
+        return (self.variables,) if isinstance(self.variables, str) else tuple(self.variables)
+
+    @property
     def only_output(self) -> bool:
         """Whether nothing is asked for but what every layer puts out and is given."""
-        asked = (self.variables,) if isinstance(self.variables, str) else self.variables
-        return {*asked} <= {schema.H, schema.INPUTS}
+        return {*self.asked} <= {schema.H, schema.INPUTS}
 
     @property
     def counts_from_end(self) -> bool:
@@ -140,7 +146,7 @@ class Select:
         Raises
         ------
         SelectionError
-            If the window holds no step of a whole sequence, or counts from the end of a stream.
+            If the window counts from the end of a stream.
         """
         before, w = offset or 0, self.window
         if offset is not None and self.counts_from_end:
@@ -148,8 +154,6 @@ class Select:
                 f"{path}: window={w!r} counts from the end, which a stream does not have yet."
             )
         first, last, _ = slice(*self._bounds).indices(before + count)
-        if last <= first and offset is None:
-            raise SelectionError(f"{path}: window={w!r} holds none of the {count} steps.")
         every = int(self.every)
         if first < before:
             first += -((first - before) // every) * every  # the first one not gone by yet
@@ -168,7 +172,7 @@ class Select:
         Raises
         ------
         SelectionError
-            If a variable or unit is unknown, or the window holds no step.
+            If a variable or unit is unknown, or the window counts from the end of a stream.
         """
         return Plan(
             variables=self._variables(seen),
@@ -178,18 +182,19 @@ class Select:
         )
 
     def _variables(self, seen: Observation) -> tuple[str, ...]:
-        asked = (self.variables,) if isinstance(self.variables, str) else tuple(self.variables)
-        gates = seen.cell.gates if seen.cell else ()
-        states = tuple(v for v in seen.variables if v not in gates)
-        groups = {"states": states, GATES: gates, schema.INPUTS: (schema.INPUTS,)}
+        gates = tuple(v for v in (seen.cell.gates if seen.cell else ()) if v in seen.variables)
+        groups = {
+            "states": tuple(v for v in seen.variables if v not in gates),
+            GATES: gates,
+            schema.INPUTS: () if seen.inputs is None else (schema.INPUTS,),
+            **{name: (name,) for name in seen.variables},
+        }
         chosen: list[str] = []
-        for name in asked:
-            if name not in groups and name not in seen.variables:
-                if name in ("h", "c", "i", "f", "g", "o", "r", "z", "n"):
-                    continue  # a model may mix families: a GRU beside an LSTM has no c
-                there = ", ".join((*seen.variables, *groups))
+        for name in self.asked:
+            if name not in groups and name not in COMMON:
+                there = ", ".join(groups)
                 raise SelectionError(f"{seen.path}: no variable {name!r}; there are {there}.")
-            chosen += groups.get(name, (name,))
+            chosen += groups.get(name, ())  # a model may mix families: a GRU has no c
         return tuple(dict.fromkeys(chosen))
 
     def _units(self, seen: Observation) -> npt.NDArray[np.int64] | None:
