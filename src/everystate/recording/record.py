@@ -63,7 +63,9 @@ def recording(
     >>> dict(rec.trace["lstm"].c.sizes)
     {'batch': 1, 'time': 10, 'unit': 4}
     """
-    framework, recorder = _recorder(model, select, along, (time, batch), progress)
+    framework, recorder = _begin(
+        model, select, along=along, labels=(time, batch), progress=progress
+    )
     with framework.observe(model, recorder):
         yield recorder
 
@@ -110,7 +112,9 @@ def record(
     >>> dict(trace["lstm"].c.sel(time=slice(10, 19)).sizes)
     {'batch': 2, 'time': 10, 'unit': 4}
     """
-    framework, recorder = _recorder(model, select, "batch", (time, batch), progress, own_call=True)
+    framework, recorder = _begin(
+        model, select, labels=(time, batch), progress=progress, own_call=True
+    )
     with framework.observe(model, recorder):
         framework.call(model, inputs)
     return recorder.trace
@@ -150,17 +154,13 @@ def unroll(layer: Any, *inputs: Any) -> Any:
 
 def model_name(model: object) -> str:
     """Return what a model is called in messages and in the trace's attributes."""
-    return (
-        str(model)
-        if isinstance(model, (str, bytes)) or hasattr(model, "__fspath__")
-        else (type(model).__qualname__)
-    )
+    named = isinstance(model, str) or hasattr(model, "__fspath__")
+    return str(model) if named else type(model).__qualname__
 
 
-def _recorder(
-    model: Any, select: Select | None, *options: Any, own_call: bool = False
-) -> tuple[Framework, Recorder]:
+def _begin(model: Any, select: Select | None, **options: Any) -> tuple[Framework, Recorder]:
+    """Return the framework that knows the model, and a recorder with `Recorder`'s options."""
     name, framework = framework_of(model)
     select = select or Select()
     select.check_layers(framework.layers(model))
-    return framework, Recorder(model_name(model), name, select, *options, own_call=own_call)
+    return framework, Recorder(model_name(model), name, select, **options)

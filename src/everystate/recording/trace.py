@@ -1,9 +1,9 @@
 """The one place that builds xarray: recorded layers in, a `xarray.DataTree` out."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -50,17 +50,25 @@ def build_trace(
     Raises
     ------
     InputError
-        If there are more or fewer labels than steps or rows.
+        If there are more or fewer labels than steps or rows, or labels that cannot be stored.
     """
-    found = list(layers)
-    taken = {layer.path for layer in found}
-    leaves = {}
-    for layer in found:
-        inner = any(path.startswith(f"{layer.path}/") for path in taken)
-        # A node's children must share its coordinates, which another layer's would not.
-        leaves[f"{layer.path}/cell" if inner else layer.path] = _leaf(layer, time, batch)
+    found = {layer.path: layer for layer in layers}
+    leaves = {_leaf_path(path, found): _leaf(found[path], time, batch) for path in found}
     root = xr.Dataset(attrs=_root_attrs(model, frameworks))
     return xr.DataTree.from_dict({"/": root, **leaves})
+
+
+def _leaf_path(path: str, paths: Collection[str]) -> str:
+    """Return a path of the layer's own that no other layer is inside of.
+
+    A node's children must share its coordinates, which another layer's would not.
+    """
+    if not any(other.startswith(f"{path}/") for other in paths):
+        return path
+    own = f"{path}/cell"
+    while own in paths:
+        own += "_"
+    return own
 
 
 def _leaf(layer: Recorded, time: Labels, batch: Labels) -> xr.Dataset:
@@ -101,13 +109,35 @@ def _coords(layer: Recorded, time: Labels, batch: Labels) -> dict[str, xr.Variab
 def _labels(labels: Labels, count: int, axis: str, path: str) -> npt.NDArray[np.generic]:
     if labels is None:
         return np.arange(count)
-    array = np.asarray(labels)
+    array = _array(labels, axis, path)
     if array.ndim != 1 or array.size != count:
         raise InputError(
             f"{path}: {axis}= has shape {array.shape}, but there are {count} to label. "
             f"Give one label for each, or leave {axis}= out for 0, 1, 2, ..."
         )
     return array
+
+
+def _array(labels: Labels, axis: str, path: str) -> npt.NDArray[np.generic]:
+    """Return labels as an array of a dtype that files can hold."""
+    try:
+        array = np.asarray(labels)
+    except ValueError:  # nested lists of different lengths
+        array = np.empty(0, dtype=object)
+    if array.dtype.kind in "biufUMm":
+        return array
+    if array.size and all(isinstance(label, str) for label in array.flat):
+        return array.astype(str)
+    if array.size and all(
+        isinstance(label, date) and getattr(label, "tzinfo", None) is None for label in array.flat
+    ):
+        return array.astype("datetime64[us]")
+    kinds = sorted({type(label).__name__ for label in array.flat})
+    raise InputError(
+        f"{path}: {axis}= must hold numbers, strings, or datetimes without a time zone, all of one "
+        f"kind; got {', '.join(kinds) or 'lists of different lengths'}. Convert them first, "
+        "datetimes to UTC for example."
+    )
 
 
 def _attrs(name: str, origin: schema.Origin) -> dict[str, str]:
@@ -120,12 +150,22 @@ def _leaf_attrs(layer: Recorded) -> dict[str, str | int | float]:
     if layer.seen.cell is not None:
         attrs["cell"] = type(layer.seen.cell).__name__
         variants = asdict(layer.seen.cell)
-        attrs |= {name: value for name, value in variants.items() if value is not None}
+        attrs |= {name: _plain(value) for name, value in variants.items() if value is not None}
     attrs |= {"direction": "backward" if layer.seen.reverse else "forward"}
-    attrs |= {"precision": layer.seen.precision, **layer.attrs}
+    attrs |= {"precision": layer.seen.precision}
+    attrs |= {name: _plain(value) for name, value in layer.attrs.items()}
     if layer.seen.weights is not None:
         attrs["weights_sha256"] = weights_digest(layer.seen.weights)
     return attrs
+
+
+def _plain(value: object) -> str | int | float:
+    """Return a value as every file format can hold it: netCDF knows no booleans, JSON no NumPy."""
+    if isinstance(value, (bool, np.bool_, np.integer)):
+        return int(value)
+    if isinstance(value, np.floating):
+        return float(value)
+    return value if isinstance(value, (str, int, float)) else str(value)
 
 
 def weights_digest(weights: Weights) -> str:
@@ -133,7 +173,7 @@ def weights_digest(weights: Weights) -> str:
     digest = hashlib.sha256()
     for name, array in weights.items():
         digest.update(f"{name}{tuple(array.shape)}".encode())
-        digest.update(np.ascontiguousarray(as_numpy(array)).data)
+        digest.update(as_numpy(array).tobytes())
     return digest.hexdigest()
 
 
