@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,20 +60,24 @@ class Select:
 
     def __post_init__(self) -> None:
         """Refuse what cannot mean anything."""
-        if isinstance(self.every, bool) or not isinstance(self.every, (int, np.integer)):
+        if not _whole(self.every) or self.every < 1:
             raise SelectionError(
                 f"every={self.every!r}: expected a whole number of steps, 1 or more."
             )
-        if self.every < 1:
-            raise SelectionError(f"every={self.every}: expected 1 (each step) or more.")
         if self.dtype is not None and self.storage not in STORABLE:
             raise SelectionError(f"dtype={self.dtype!r}: expected one of {', '.join(STORABLE)}.")
         if isinstance(self.window, slice) and self.window.step not in (None, 1):
             raise SelectionError(
                 f"window={self.window}: a step belongs in every=, not in the window."
             )
-        if isinstance(self.window, Sequence) and len(self.window) != 2:
-            raise SelectionError(f"window={self.window!r}: expected (start, stop).")
+        if len(self._bounds) != 2 or not all(b is None or _whole(b) for b in self._bounds):
+            raise SelectionError(
+                f"window={self.window!r}: expected (start, stop), each a whole number or None."
+            )
+        for option, names in (("layers", self._named), ("variables", self.asked)):
+            if not names or not all(isinstance(name, str) for name in names):
+                given = getattr(self, option)
+                raise SelectionError(f"{option}={given!r}: expected one name or several, as text.")
 
     @property
     def storage(self) -> str | None:
@@ -85,7 +90,7 @@ class Select:
     @property
     def asked(self) -> tuple[str, ...]:
         """The variables asked for."""
-        return (self.variables,) if isinstance(self.variables, str) else tuple(self.variables)
+        return _several(self.variables)
 
     @property
     def only_output(self) -> bool:
@@ -98,16 +103,18 @@ class Select:
         return any(bound is not None and bound < 0 for bound in self._bounds)
 
     @property
-    def _bounds(self) -> tuple[int | None, int | None]:
-        w = self.window
-        return (w.start, w.stop) if isinstance(w, slice) else w or (None, None)
+    def _bounds(self) -> tuple[int | None, ...]:
+        w = (None, None) if self.window is None else self.window
+        return (w.start, w.stop) if isinstance(w, slice) else _several(w)
+
+    @property
+    def _named(self) -> tuple[str, ...]:
+        return ("*",) if self.layers is None else _several(self.layers)
 
     @property
     def patterns(self) -> tuple[str, ...]:
         """The layer patterns, with slashes."""
-        layers = ("*",) if self.layers is None else self.layers
-        layers = (layers,) if isinstance(layers, str) else layers
-        return tuple(pattern.replace(".", "/").strip("/") for pattern in layers)
+        return tuple(pattern.replace(".", "/").strip("/") for pattern in self._named)
 
     def wants(self, path: str) -> bool:
         """Whether a layer, or a module above it, matches one of the patterns."""
@@ -204,15 +211,29 @@ class Select:
         if isinstance(self.units, slice):
             chosen = np.arange(count)[self.units]
         else:
-            chosen = np.atleast_1d(np.asarray(self.units, dtype=np.int64))
+            chosen = np.atleast_1d(np.asarray(self.units))
+            if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
+                raise SelectionError(
+                    f"{seen.path}: units={self.units!r}: expected whole numbers or a slice."
+                )
             if (chosen >= count).any() or (chosen < -count).any():
                 raise SelectionError(
                     f"{seen.path}: units={self.units!r}, but it has {count} units."
                 )
-            chosen = chosen % count
+            chosen = chosen.astype(np.int64) % count
         if not chosen.size:
             raise SelectionError(f"{seen.path}: units={self.units!r} is none of its {count} units.")
         return chosen
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    """Return one or several values as a tuple."""
+    one = isinstance(value, str) or not isinstance(value, Iterable)
+    return (value,) if one else tuple(value)
 
 
 @dataclass(frozen=True)
