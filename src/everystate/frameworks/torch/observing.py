@@ -142,7 +142,9 @@ class _StackWatcher(_Watcher):
             *super().attach(),
         ]
         select = self.recorder.select
-        free = self.recorder.own_call and "forward" not in vars(self.module)
+        # A forward that somebody changed is the model's, and has to run.
+        torchs_own = type(self.module).forward in [stack.forward for stack in STACKS]
+        free = self.recorder.own_call and torchs_own and "forward" not in vars(self.module)
         if free and not (select.only_output or select.counts_from_end):  # chunks see no end
             self.module.forward = self._forward  # type: ignore[method-assign]
             hooks.append(_Restored(self.module))
