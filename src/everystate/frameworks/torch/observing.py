@@ -125,8 +125,9 @@ class _Watcher:
 
     def equations(self, k: int) -> dict[str, Any]:
         """Return cell, weights and what else there is to say of one leaf."""
-        stacked = isinstance(self.module, nn.RNNBase)
-        return equations(self.module, places(self.module)[k].suffix if stacked else "")
+        if isinstance(self.module, nn.RNNBase):
+            return equations(self.module, places(self.module)[k].suffix)
+        return equations(self.module)
 
 
 class _StackWatcher(_Watcher):
@@ -146,7 +147,7 @@ class _StackWatcher(_Watcher):
         torchs_own = type(self.module).forward in [stack.forward for stack in STACKS]
         free = self.recorder.own_call and torchs_own and "forward" not in vars(self.module)
         if free and not (select.only_output or select.counts_from_end):  # chunks see no end
-            self.module.forward = self._forward  # type: ignore[method-assign]
+            self.module.forward = self._forward
             hooks.append(_Restored(self.module))
         return hooks
 
@@ -225,10 +226,9 @@ class _CellWatcher(_Watcher):
 
     def see(self, x: Tensor, state: Any, output: Any) -> None:
         after = output if isinstance(output, tuple) else (output,)
+        before = state if isinstance(state, (tuple, list)) else (state,)
         if state is None:
             before = tuple(torch.zeros_like(s) for s in after)
-        else:
-            before = state if isinstance(state, (tuple, list)) else (state,)
         named = [dict(zip(("h", "c"), map(_row, s), strict=False)) for s in (before, after)]
         self.gather((Step(_row(x), named[0], named[1]),), given=state is not None)
 
