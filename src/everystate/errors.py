@@ -25,7 +25,7 @@ class UnsupportedModelError(EverystateError, TypeError):
     """No framework module of everystate knows this kind of model."""
 
 
-class UnknownLayerError(EverystateError, LookupError):
+class UnknownLayerError(EverystateError, KeyError):
     """A layer pattern matches no recurrent layer of the model."""
 
 

@@ -47,7 +47,7 @@ def check_input(path: str, module: nn.Module, x: Any) -> None:
 
 def _check_shape(path: str, module: nn.Module, x: Tensor | PackedSequence) -> None:
     packed = isinstance(x, PackedSequence)
-    shape = tuple(x.data.shape if packed else x.shape)
+    shape = tuple(x.data.shape if isinstance(x, PackedSequence) else x.shape)
     stack = isinstance(module, nn.RNNBase)
     ranks = (2,) if packed else (2, 3) if stack else (1, 2)
     if len(shape) not in ranks:

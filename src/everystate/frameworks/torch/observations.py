@@ -89,6 +89,6 @@ def _precision(weight: Tensor) -> str:
 
 
 def _hints(module: nn.Module) -> tuple[str, ...]:
-    if module.training and getattr(module, "dropout", 0.0):
+    if module.training and vars(module).get("dropout"):
         return ("dropout was active between the layers (the module is in training mode)",)
     return ()

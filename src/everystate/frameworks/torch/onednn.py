@@ -41,15 +41,11 @@ def shows_gates(stack: nn.RNNBase, call: Call) -> bool:
     plain = isinstance(stack, nn.LSTM) and not (stack.bidirectional or stack.proj_size)
     plain = plain and stack.bias and call.packed is None and call.x.shape[0] >= SHORTEST
     still = not (stack.training and stack.dropout)  # dropout would draw other masks in chunks
+    flags = torch.backends.mkldnn
+    ready = bool(flags.is_available() and flags.enabled)  # type: ignore[no-untyped-call]
     tensors = (call.x, *call.state, *raw_weights(stack, places(stack)[0].suffix))
-    return (
-        plain
-        and still
-        and all(a.device.type == "cpu" and a.dtype == torch.float32 for a in tensors)
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled  # type: ignore[truthy-function]
-        and not torch.is_autocast_enabled("cpu")
-    )
+    single = all(a.device.type == "cpu" and a.dtype == torch.float32 for a in tensors)
+    return plain and still and ready and single and not torch.is_autocast_enabled("cpu")
 
 
 def chunk_steps(stack: nn.RNNBase, call: Call) -> int:

@@ -19,10 +19,10 @@ from everystate.frameworks.torch.modules import Place, places, raw_weights
 from everystate.recording.observation import Lengths
 
 _KERNELS: Final[Mapping[str, Any]] = {
-    "LSTM": torch._VF.lstm,  # type: ignore[attr-defined]
-    "GRU": torch._VF.gru,  # type: ignore[attr-defined]
-    "RNN_TANH": torch._VF.rnn_tanh,  # type: ignore[attr-defined]
-    "RNN_RELU": torch._VF.rnn_relu,  # type: ignore[attr-defined]
+    "LSTM": torch._VF.lstm,
+    "GRU": torch._VF.gru,
+    "RNN_TANH": torch._VF.rnn_tanh,
+    "RNN_RELU": torch._VF.rnn_relu,
 }
 
 
@@ -107,21 +107,23 @@ def time_major(stack: nn.RNNBase, a: Tensor) -> Tensor:
 
 
 def restored(
-    stack: nn.RNNBase, x: Tensor, output: Tensor, final: tuple[Tensor, ...]
-) -> tuple[Tensor, Any]:
+    stack: nn.RNNBase, x: Tensor | PackedSequence, output: Tensor, final: tuple[Tensor, ...]
+) -> tuple[Tensor | PackedSequence, Any]:
     """Return output and last states as the stack itself returns them for an input like `x`.
 
     Parameters
     ----------
     stack : torch.nn.LSTM, GRU or RNN
         The module.
-    x : Tensor
+    x : Tensor or PackedSequence
         Its input, in the caller's layout.
     output : Tensor
-        Shape (time, batch, units).
+        Shape (time, batch, units), or packed data.
     final : tuple of Tensor
         Each (layers * directions, batch, units).
     """
+    if isinstance(x, PackedSequence):
+        return x._replace(data=output), final if len(final) > 1 else final[0]
     final = tuple(s.squeeze(1) for s in final) if x.dim() == 2 else final
     return in_layout(stack, x, output), final if len(final) > 1 else final[0]
 

@@ -1,7 +1,6 @@
 """`unroll`: a recurrent layer's results and all its states, attached to the graph."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,103 +8,15 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from everystate.cells import Weights
-from everystate.errors import InputError, UnknownLayerError, UnsupportedModelError
+from everystate.errors import InputError, UnsupportedModelError
 from everystate.frameworks.torch.checks import check_input
 from everystate.frameworks.torch.modules import CELLS, STACKS, leaf, weights_of
 from everystate.frameworks.torch.observations import equations, of_pass, plain
 from everystate.frameworks.torch.passes import bind, in_layout, passes, restored
 from everystate.recording.observation import Observation, turn
 from everystate.recording.stretches import in_processing_order
+from everystate.recording.unrolled import LayerStates, States, Unrolled
 from everystate.recording.verify import Verification
-
-
-class LayerStates(Mapping[str, Tensor]):
-    """States and gates of one layer in one direction, by name or as attributes.
-
-    Each is (time, batch, units), or as the layer's own layout has it: (batch, time, units)
-    with ``batch_first``, (time, units) without a batch. ``initial_h`` and ``initial_c`` are
-    (batch, units).
-    """
-
-    def __init__(self, variables: Mapping[str, Tensor]) -> None:
-        self._variables = dict(variables)
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._variables[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._variables)
-
-    def __len__(self) -> int:
-        return len(self._variables)
-
-    def __getattr__(self, name: str) -> Tensor:
-        if name.startswith("_") or name not in self._variables:
-            raise AttributeError(f"no state {name!r}; there are {', '.join(self._variables)}.")
-        return self._variables[name]
-
-    def __dir__(self) -> list[str]:
-        return [*super().__dir__(), *self._variables]
-
-    def __repr__(self) -> str:
-        shapes = ", ".join(f"{name}: {tuple(a.shape)}" for name, a in self.items())
-        return f"LayerStates({shapes})"
-
-
-class States(Mapping[str, LayerStates]):
-    """States by layer: ``states["layer_1/backward"].c``; of a single layer ``states.c`` too."""
-
-    def __init__(self, layers: Mapping[str, LayerStates]) -> None:
-        self._layers = dict(layers)
-
-    def __getitem__(self, name: str) -> LayerStates:
-        try:
-            return self._layers[name]
-        except KeyError:
-            raise UnknownLayerError(f"no layer {name!r}; there are {list(self._layers)}.") from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._layers)
-
-    def __len__(self) -> int:
-        return len(self._layers)
-
-    def __getattr__(self, name: str) -> Tensor:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if len(self._layers) > 1:
-            raise AttributeError(f"which layer's {name}? Try states[{next(iter(self._layers))!r}].")
-        only: Tensor = getattr(next(iter(self._layers.values())), name)
-        return only
-
-    def __dir__(self) -> list[str]:
-        only = next(iter(self._layers.values())) if len(self._layers) == 1 else ()
-        return [*super().__dir__(), *only]
-
-    def __repr__(self) -> str:
-        return f"States({self._layers})"
-
-
-@dataclass(frozen=True, eq=False)
-class Unrolled:
-    """What a layer returns, and all its states.
-
-    Parameters
-    ----------
-    outputs : Tensor or PackedSequence
-        As the layer returns them; of a cell, ``h`` at every step.
-    final_state : Tensor or tuple of Tensor
-        As the layer returns it: ``h_n``, or ``(h_n, c_n)``.
-    states : States
-        Every state and gate of every layer at every step, attached to the graph.
-    lengths : Tensor, optional
-        Length of each row where the input was packed; states past it are zero.
-    """
-
-    outputs: Any
-    final_state: Any
-    states: States
-    lengths: Tensor | None = None
 
 
 def unroll(layer: nn.Module, x: Any, hx: Any = None) -> Unrolled:
@@ -134,7 +45,7 @@ def unroll(layer: nn.Module, x: Any, hx: Any = None) -> Unrolled:
     if isinstance(layer, STACKS):
         check_input(type(layer).__name__.lower(), layer, x)
         return _unroll_stack(layer, x, hx)
-    if isinstance(layer, CELLS):
+    if isinstance(layer, CELLS) and isinstance(x, Tensor):
         return _unroll_cell(layer, x, hx)
     raise UnsupportedModelError(
         f"unroll takes one recurrent layer or cell, got {type(layer).__name__}. Try "
@@ -153,20 +64,17 @@ def _unroll_stack(stack: nn.RNNBase, x: Tensor | PackedSequence, hx: Any) -> Unr
         layers[p.place.name or path] = _layer_states(stack, x, {**variables, **_initial(p.initial)})
     names = ("h", "c")[: len(call.state)]
     final = tuple(torch.stack([p.final[name] for p in found]) for name in names)
-    if isinstance(x, PackedSequence):
-        outputs, final_state = x._replace(data=output), final if len(final) > 1 else final[0]
-    else:
-        outputs, final_state = restored(stack, x, output, final)
+    outputs, final_state = restored(stack, x, output, final)
     lengths = None if call.lengths is None else torch.as_tensor(call.lengths)
     return Unrolled(outputs, final_state, States(layers), lengths)
 
 
 def _unroll_cell(cell: nn.RNNCellBase, x: Tensor, hx: Any) -> Unrolled:
     path = type(cell).__name__.lower()
-    if not isinstance(x, Tensor) or x.dim() not in (2, 3) or not len(x):
-        shape = getattr(x, "shape", type(x).__name__)
+    if x.dim() not in (2, 3) or not len(x):
         raise InputError(
-            f"{path}: got {shape}, expected a tensor (time, batch, features) or (time, features)."
+            f"{path}: got an input of shape {tuple(x.shape)}, expected (time, batch, features) or "
+            "(time, features), of one step at least."
         )
     check_input(path, cell, x[0])
     state, steps = hx, []
