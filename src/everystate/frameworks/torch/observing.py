@@ -1,6 +1,7 @@
 """Observing: hooks on every recurrent module, and what they saw as `Observation`s."""
 
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -83,6 +84,7 @@ class _Watcher:
         self.path, self.module, self.recorder = path, module, recorder
         self.called = False
         self.line = Line()
+        self.arguments = _arguments(module)
 
     def attach(self) -> list[Any]:
         return [self.module.register_forward_hook(self._after, with_kwargs=True)]
@@ -90,7 +92,14 @@ class _Watcher:
     def _after(self, _m: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self.called = True
         with torch.no_grad():
-            self.see(*_bound(args, kwargs), output)
+            self.see(*self.bound(args, kwargs), output)
+
+    def bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Return input and state of a call, however the caller passed them."""
+        x, state = (
+            args[k] if k < len(args) else kwargs.get(name) for k, name in enumerate(self.arguments)
+        )
+        return x, state
 
     def see(self, x: Any, state: Any, output: Any) -> None:
         raise NotImplementedError
@@ -151,8 +160,9 @@ class _StackWatcher(_Watcher):
             hooks.append(_Restored(self.module))
         return hooks
 
-    def _forward(self, x: Tensor | PackedSequence, hx: Any = None) -> Any:
+    def _forward(self, input: Tensor | PackedSequence, hx: Any = None) -> Any:  # noqa: A002
         """Run on the kernel that shows its gates where there is one, else as ever."""
+        x = input  # PyTorch's name: callers may use it
         call = bind(self.module, x, hx)
         if isinstance(x, Tensor) and onednn.shows_gates(self.module, call):
             before = tuple({"h": h, "c": c} for h, c in zip(*call.state, strict=True))
@@ -179,7 +189,7 @@ class _StackWatcher(_Watcher):
 
     def _before(self, _m: nn.Module, args: Any, kwargs: Any) -> None:
         self.shown = False
-        x, _ = _bound(args, kwargs)
+        x, _ = self.bound(args, kwargs)
         check_input(self.path, self.module, x)
         inner = self.module.num_layers > 1 and self.module.training and self.module.dropout
         self._random_state = torch.get_rng_state() if inner else None
@@ -222,7 +232,7 @@ class _CellWatcher(_Watcher):
         ]
 
     def _before(self, _m: nn.Module, args: Any, kwargs: Any) -> None:
-        check_input(self.path, self.module, _bound(args, kwargs)[0])
+        check_input(self.path, self.module, self.bound(args, kwargs)[0])
 
     def see(self, x: Tensor, state: Any, output: Any) -> None:
         after = output if isinstance(output, tuple) else (output,)
@@ -267,10 +277,11 @@ def _watcher(path: str, module: nn.Module, recorder: Recorder) -> _Watcher:
     return kind(path, module, recorder)
 
 
-def _bound(args: Sequence[Any], kwargs: Any) -> tuple[Any, Any]:
-    """Return input and state, however the caller passed them."""
-    given = [*args, *kwargs.values()]
-    return (given[0] if given else None), (given[1] if len(given) > 1 else None)
+def _arguments(module: nn.Module) -> tuple[str, str]:
+    """Return what a module calls its input and its state: its first two parameters."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    return (named[0], named[1]) if len(named) > 1 else ("input", "hx")
 
 
 def _as_step(p: Pass) -> Step:
