@@ -23,7 +23,7 @@ bench: $(DEV)/.stamp  ## Print how fast recording is, as ratios to the plain for
 	$(BIN)/python -m benchmarks
 
 docs: $(DEV)/.stamp  ## Build the documentation into site/; a broken link is an error.
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 lint: $(DEV)/.stamp  ## Check style, types and import directions.
 	$(BIN)/ruff check
