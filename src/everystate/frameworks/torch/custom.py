@@ -9,9 +9,9 @@ are called, on the class or on the instance:
 ...     everystate_states = ("v",)
 ...     def forward(self, x, v):
 ...         return 0.9 * v + 0.1 * x
->>> cell, v = Leaky(), torch.zeros(2, 3)
+>>> cell, v = Leaky(), torch.zeros(2, 3, dtype=torch.float64)
 >>> with es.recording(cell) as rec:
-...     for x in torch.ones(5, 2, 3):
+...     for x in torch.ones(5, 2, 3, dtype=torch.float64):
 ...         v = cell(x, v)
 >>> rec.trace["leaky"].v.isel(batch=0, unit=0).values.round(3).tolist()
 [0.1, 0.19, 0.271, 0.344, 0.41]

@@ -63,6 +63,11 @@ def module_path(model: nn.Module, name: str) -> str:
     return name.replace(".", "/") or type(model).__name__.lower()
 
 
+def is_recurrent(module: nn.Module) -> bool:
+    """Whether a module is a recurrent layer or cell, PyTorch's or of one's own."""
+    return isinstance(module, (*STACKS, *CELLS)) or is_cell(module)
+
+
 def recurrent_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield the path and module of each recurrent layer or cell, each module once.
 
@@ -73,7 +78,7 @@ def recurrent_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """
     for name, module in model.named_modules():
         _refuse_compiled(model, name, module)
-        if isinstance(module, (*STACKS, *CELLS)) or is_cell(module):
+        if is_recurrent(module):
             yield module_path(model, name), module
 
 

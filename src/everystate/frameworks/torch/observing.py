@@ -14,6 +14,7 @@ from everystate.frameworks.torch import custom, onednn
 from everystate.frameworks.torch.checks import check_input
 from everystate.frameworks.torch.modules import (
     STACKS,
+    is_recurrent,
     leaf,
     places,
     recurrent_modules,
@@ -34,9 +35,10 @@ def observe(model: nn.Module, recorder: Recorder) -> Iterator[None]:
         if any(recorder.wants(name) for name in leaves(path, module))
     ]
     run = _Run(recorder, watchers)
-    hooks = [model.register_forward_pre_hook(run.begin)]
+    whole = not is_recurrent(model)  # else a call of the model may be just one step
+    hooks = [model.register_forward_pre_hook(run.begin)] if whole else []
     hooks += [hook for watcher in watchers for hook in watcher.attach()]
-    hooks.append(model.register_forward_hook(run.end, always_call=True))
+    hooks += [model.register_forward_hook(run.end, always_call=True)] if whole else []
     try:
         yield
     except BaseException:
