@@ -63,9 +63,8 @@ def load(
     >>> import numpy as np
     >>> from safetensors.numpy import save_file
     >>> tensors = {"encoder.weight_ih_l0": np.ones((8, 3)), "encoder.weight_hh_l0": np.ones((8, 2))}
-    >>> path = getfixture("tmp_path") / "weights.safetensors"
-    >>> save_file(tensors, path)
-    >>> stacks = load(path)
+    >>> save_file(tensors, "weights.safetensors")
+    >>> stacks = load("weights.safetensors")
     >>> stacks["encoder"]
     <Stack encoder: LSTM(3, 2)>
     >>> outputs, (h, c) = stacks["encoder"](np.ones((5, 7, 3)))

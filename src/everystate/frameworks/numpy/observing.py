@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from everystate.errors import AmbiguousLayerError, EverystateWarning
+from everystate.errors import AmbiguousLayerError, EverystateWarning, SelectionError
 from everystate.frameworks.numpy.inputs import Given
 from everystate.frameworks.numpy.loading import load
 from everystate.frameworks.numpy.reading import SUFFIX, Tensor
@@ -129,6 +129,11 @@ class _Watcher:
         # Where a stream goes on, its window is counted from a step that is not known here.
         alone = self.recorder.along == "batch" and not self.goes_on
         plan = (select if alone else every_step).plan(_outline(stack, layer, given))
+        if self.recorder.own_call and not plan.steps:
+            there = given.x.shape[0]
+            raise SelectionError(
+                f"{layer.path}: window={select.window!r} is none of {there} steps."
+            )
         few = select.every > 1 or select.window is not None
         return set() if few else set(plan.variables) & set(stack.cell.variables)
 
