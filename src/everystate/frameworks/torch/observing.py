@@ -89,7 +89,8 @@ class _Watcher:
         self.arguments = _arguments(module)
 
     def attach(self) -> list[Any]:
-        return [self.module.register_forward_hook(self._after, with_kwargs=True)]
+        # First of all hooks: the user's own may change the output.
+        return [self.module.register_forward_hook(self._after, with_kwargs=True, prepend=True)]
 
     def _after(self, _m: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self.called = True
