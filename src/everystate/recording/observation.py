@@ -7,7 +7,9 @@ Requirements on whoever builds an `Observation`:
   `precision`);
 * ``observed["h"]`` is the framework's own output at every step, in *input* time order;
 * a layer that runs backwards says ``reverse=True``; nothing is flipped beforehand;
-* steps past a row's length may hold anything: they are masked here.
+* steps past a row's length may hold anything: they are masked here;
+* gates may be shown, all or none. Verification then sees their states only, which do not tell
+  i from g: whoever reads gates out of a kernel compares a few with the equations itself.
 """
 
 from collections.abc import Mapping

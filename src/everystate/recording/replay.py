@@ -88,7 +88,11 @@ def replay(seen: Observation, plan: Plan) -> Recorded:
     if seen.cell is not None and seen.weights is not None:
         seen.cell.check(seen.weights, seen.path)
     hidden = tuple(v for v in plan.variables if v not in (*seen.observed, schema.INPUTS))
-    variables, attrs = _replayed(seen, plan, hidden) if _needs_replay(seen, hidden) else ({}, {})
+    variables: dict[str, npt.NDArray[np.generic]] = {}
+    attrs: dict[str, float] = {}
+    if hidden or (seen.shows_gates and seen.weights is not None):
+        with np.errstate(over="ignore", invalid="ignore"):  # reported by the recorder
+            variables, attrs = _replayed(seen, plan, hidden)
     origins: dict[str, schema.Origin] = dict.fromkeys(variables, schema.REPLAYED)
     for name in plan.variables:
         if name not in hidden:
@@ -110,11 +114,6 @@ def replay(seen: Observation, plan: Plan) -> Recorded:
         attrs={**seen.attrs, **attrs},
         seen=replace(seen, observed={}, inputs=None, previous=None, initial={}, final={}),
     )
-
-
-def _needs_replay(seen: Observation, hidden: tuple[str, ...]) -> bool:
-    """Whether something is to be computed, or was shown and can be checked."""
-    return bool(hidden) or (seen.shows_gates and seen.weights is not None)
 
 
 def _shown(seen: Observation, plan: Plan, name: str) -> npt.NDArray[np.generic]:
