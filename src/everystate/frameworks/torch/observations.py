@@ -36,6 +36,14 @@ def equations(module: nn.Module, suffix: str = "") -> dict[str, Any]:
     }
 
 
+def copied(equations: dict[str, Any]) -> dict[str, Any]:
+    """Return `equations` with weights that an optimiser's next step does not change."""
+    if "weights" not in equations:
+        return equations
+    weights = {name: a.clone() for name, a in equations["weights"].items()}
+    return {**equations, "weights": Weights(**weights)}
+
+
 def of_pass(path: str, stack: nn.RNNBase, p: Pass, lengths: Lengths | None) -> Observation:
     """Return the observation of one layer and direction of a stack."""
     return Observation(

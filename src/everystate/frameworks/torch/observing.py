@@ -19,11 +19,13 @@ from everystate.frameworks.torch.modules import (
     places,
     recurrent_modules,
 )
-from everystate.frameworks.torch.observations import equations, of_pass, of_steps, plain
+from everystate.frameworks.torch.observations import copied, equations, of_pass, of_steps, plain
 from everystate.frameworks.torch.passes import Call, Pass, bind, passes, restored, time_major
 from everystate.frameworks.torch.sequences import Line, Step
 from everystate.recording.observation import Observation
 from everystate.recording.recorder import Recorder, warn_never_called
+
+Version = list[tuple[Tensor, int]]
 
 
 @contextmanager
@@ -87,6 +89,8 @@ class _Watcher:
         self.called = False
         self.line = Line()
         self.arguments = _arguments(module)
+        self.kept: list[dict[str, Any]] = []  # the equations of the steps gathered
+        self.version: Version = []
 
     def attach(self) -> list[Any]:
         # First of all hooks: the user's own may change the output.
@@ -117,7 +121,7 @@ class _Watcher:
             return
         for k, name in enumerate(leaves(self.path, self.module)):
             steps = [step[k] for step in self.line.steps]
-            seen = of_steps(name, steps, edited=self.line.edited, equations=self.equations(k))
+            seen = of_steps(name, steps, edited=self.line.edited, equations=self.kept[k])
             self.hand_over(seen, self.line.handed_over)
         self.line.steps = []
         self.line.handed_over = True
@@ -131,6 +135,11 @@ class _Watcher:
         before = tuple(s.before for s in step)
         if not self.line.goes_on(before if given else None, one_step=True):
             self.end_line()
+        elif not _alike(self.version, _version(self.module)):
+            self.hand_over_steps()  # the weights changed: these steps ran with those before
+        if not self.line.steps:
+            self.version = _version(self.module)
+            self.kept = [copied(self.equations(k)) for k in range(len(before))]
         self.line.first = self.line.first or before
         self.line.last = tuple(s.after for s in step)
         self.line.steps.append(step)
@@ -299,6 +308,16 @@ def _row(a: Tensor) -> Tensor:
     """Return a step's (batch, units), a copy: the user may go on to change it in place."""
     a = a.unsqueeze(0) if a.dim() == 1 else a.reshape(a.shape[0], -1)
     return plain(a).clone()
+
+
+def _version(module: nn.Module) -> Version:
+    """Return a module's weights and how often each was changed in place."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return [(a, 0 if a.is_inference() else a._version) for a in tensors]
+
+
+def _alike(a: Version, b: Version) -> bool:
+    return len(a) == len(b) and all(x is y and n == m for (x, n), (y, m) in zip(a, b, strict=True))
 
 
 def _device(module: nn.Module) -> str:
