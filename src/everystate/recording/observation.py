@@ -154,7 +154,7 @@ def turn(a: Array, lengths: Lengths | None) -> Array:
         return xp.flip(a, axis=0)
     t = np.arange(a.shape[0])[:, None]
     source = np.where(t < lengths, lengths - 1 - t, t)
-    rows = np.broadcast_to(np.arange(a.shape[1]), source.shape)
+    rows = np.arange(a.shape[1])
     if is_torch_array(a):  # indices live where the array lives
         return a[xp.asarray(source, device=a.device), xp.asarray(rows, device=a.device)]
     return a[source, rows]
