@@ -130,3 +130,15 @@ def tf_cell() -> Callable[[Case], Any]:
         )
 
     return make
+
+
+@pytest.fixture
+def load() -> Callable[..., None]:
+    """Give cells the weights of their cases: eagerly, or in a session."""
+
+    def give(cells: Any, given: list[Case], session: Any = None) -> None:
+        for cell, case in zip(cells, given, strict=True):
+            for variable, value in weights_of(cell, case):
+                variable.assign(value) if session is None else variable.load(value, session)
+
+    return give

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
@@ -11,6 +12,7 @@ from tensorflow.python.ops import control_flow_util
 from tensorflow.python.ops import rnn as tf_rnn
 
 from everystate.errors import EverystateWarning
+from everystate.frameworks.tensorflow.gates import GateStack
 from everystate.frameworks.tensorflow.lengths import (
     PastLength,
     batch_major,
@@ -20,32 +22,57 @@ from everystate.frameworks.tensorflow.lengths import (
     reversed_in_time,
 )
 from everystate.frameworks.tensorflow.loops import Nested, Tensor, spec, watching
+from everystate.frameworks.tensorflow.probes import ProbedCell
 
 
 @dataclass
-class StateStacks:
+class Stacks:
     """Stacks each leaf of a loop's state, as the loop carries it, over the steps.
 
     A leaf that is a `tf.TensorArray` keeps its own history: it is returned as it ends.
     """
 
-    loops: list[tuple[Nested, Tensor]] = field(default_factory=list)
-    """For each loop, its states, time-major, and the number of steps executed."""
+    gates: list[GateStack]
+    """One for each loop to come, or none."""
+    probed: list[ProbedCell]
+    """The cells of the loops to come, or none."""
+    built: list["Stacked"] = field(default_factory=list)
 
     def begin(self, state: Nested, steps: Tensor | None) -> Sequence[tuple[Any, Any]]:
-        """Return dtype and shape of each leaf that is a tensor."""
-        return [spec(leaf) for leaf in _tensors(state)]
+        """Return dtype and shape of each leaf that is a tensor, and of the gates."""
+        k = len(self.built)
+        for cell in self.probed[k : k + 1]:
+            cell.begin(state, steps)
+        return [spec(leaf) for leaf in _tensors(state)] + [
+            g.spec(state) for g in self.gates[k : k + 1]
+        ]
 
     def step(self, time: Tensor, run: Callable[[], Nested]) -> tuple[Nested, list[Tensor]]:
-        """Take the step; its state is what to stack."""
-        state = run()
-        return state, _tensors(state)
+        """Take the step; its state is what to stack, and its gates."""
+        k = len(self.built)
+        for cell in self.probed[k : k + 1]:
+            cell.time = time
+        if not self.gates:
+            state = run()
+            return state, _tensors(state)
+        state, gates = self.gates[k].step(run)
+        return state, [*_tensors(state), gates]
 
     def end(self, stacks: list[Tensor], executed: Tensor, state: Nested) -> None:
         """Give the stacks the state's structure."""
+        gates = stacks.pop() if self.gates else None
         left = iter(stacks)
         leaves = [a if _is_array(a) else next(left) for a in tf.nest.flatten(state)]
-        self.loops.append((tf.nest.pack_sequence_as(state, leaves), executed))
+        self.built.append(Stacked(tf.nest.pack_sequence_as(state, leaves), gates, executed))
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """What one loop gave: states and gates, time-major, and the number of steps executed."""
+
+    states: Nested
+    gates: Tensor
+    executed: Tensor
 
 
 def _is_array(leaf: object) -> bool:
@@ -68,7 +95,9 @@ def dynamic_rnn(
     scope: Any = None,
     *,
     past_length: PastLength = "copy",
-) -> tuple[Nested, Nested, Nested]:
+    return_gates: bool = False,
+    return_probes: bool = False,
+) -> tuple[Nested, ...]:
     """Run a cell over a sequence as ``tf.compat.v1.nn.dynamic_rnn`` does, and return every state.
 
     TensorFlow's own function does the work, so outputs, final state and the names of
@@ -98,6 +127,11 @@ def dynamic_rnn(
         Scope of the variables. None: ``rnn``.
     past_length : {"copy", "zero", "nan"}
         What `states` hold past a row's length: the state as it is carried through, zero, or NaN.
+        Gates there are zero, or NaN.
+    return_gates : bool
+        Whether to return the gates too: the very tensors that the cells computed.
+    return_probes : bool
+        Whether to return the probes too, to differentiate by; needs a graph.
 
     Returns
     -------
@@ -110,12 +144,22 @@ def dynamic_rnn(
         ``LSTMStateTuple(c, h)`` of shape (batch, time, units). The value at time t is the
         one *after* input t. A scalar state has shape (time,); a state that is a
         `tf.TensorArray` is returned as it ends.
+    gates : LSTMGates(i, f, g, o), GRUGates(r, z, n), or a tuple of them
+        With `return_gates`. Of several cells, one for each that has gates, in the order of
+        computation. They are differentiable as the states are.
+    probes : nested structure
+        With `return_probes`: zeros in the structure and shape of `states`, added to them at each
+        step. ``tf.gradients(loss, probes.c)`` is dL/dc_t at every step, by every way from
+        c_t to the loss. None for a state that is not of floats.
 
     Raises
     ------
     InputError
         If a length is negative or beyond the input (in a graph that can only tell when it
-        runs: ``tf.errors.InvalidArgumentError``), or `past_length` is unknown.
+        runs: ``tf.errors.InvalidArgumentError``), `past_length` is unknown, or probes are
+        asked for without a graph.
+    UnsupportedModelError
+        If gates are asked for and none is recognised in what the cell computes.
     ValueError, TypeError
         As TensorFlow's.
 
@@ -131,11 +175,12 @@ def dynamic_rnn(
     """
     check_past_length(past_length)
     _warn_ignored(parallel_iterations, swap_memory)
-    stacks = StateStacks()
+    probed = [ProbedCell(cell, time_major)] if return_probes else []
+    stacks = Stacks([GateStack()] if return_gates else [], probed)
     lengths = checked(sequence_length, inputs, time_major)
     with watching(stacks):
         outputs, final_state = tf_rnn.dynamic_rnn(
-            cell,
+            probed[0] if probed else cell,
             inputs,
             lengths,
             initial_state,
@@ -146,8 +191,10 @@ def dynamic_rnn(
             scope,
         )
     past = _Past(lengths, past_length, time_major)
-    states, executed = stacks.loops[0]
-    return outputs, final_state, past.finished(states, executed, outputs)
+    found = [outputs, final_state, past.states(stacks.built[0], outputs)]
+    found += [past.gates(stacks.built[0], gates, outputs) for gates in stacks.gates]
+    found += [cell.probes for cell in probed]
+    return tuple(found)
 
 
 def bidirectional_dynamic_rnn(
@@ -164,7 +211,9 @@ def bidirectional_dynamic_rnn(
     scope: Any = None,
     *,
     past_length: PastLength = "copy",
-) -> tuple[Nested, Nested, Nested]:
+    return_gates: bool = False,
+    return_probes: bool = False,
+) -> tuple[Nested, ...]:
     """Run two cells as ``tf.compat.v1.nn.bidirectional_dynamic_rnn``, and return every state.
 
     Parameters
@@ -207,12 +256,15 @@ def bidirectional_dynamic_rnn(
     """
     check_past_length(past_length)
     _warn_ignored(parallel_iterations, swap_memory)
-    stacks = StateStacks()
     lengths = checked(sequence_length, inputs, time_major)
+    probed = []
+    if return_probes:
+        turn = partial(reversed_in_time, lengths=lengths)
+        probed = [ProbedCell(cell_fw, time_major), ProbedCell(cell_bw, time_major, turn)]
+    stacks = Stacks([GateStack(), GateStack()] if return_gates else [], probed)
     with watching(stacks):
         outputs, final_states = tf_rnn.bidirectional_dynamic_rnn(
-            cell_fw,
-            cell_bw,
+            *(probed or (cell_fw, cell_bw)),
             inputs,
             lengths,
             initial_state_fw,
@@ -224,12 +276,14 @@ def bidirectional_dynamic_rnn(
             scope,
         )
     past = _Past(lengths, past_length, time_major)
-    (ahead, ahead_steps), (back, back_steps) = stacks.loops
-    states = (
-        past.finished(ahead, ahead_steps, outputs[0]),
-        past.finished(back, back_steps, outputs[1], backward=True),
-    )
-    return outputs, final_states, states
+    both = list(zip(stacks.built, outputs, (False, True), strict=True))
+    found = [outputs, final_states, tuple(past.states(a, y, backward=b) for a, y, b in both)]
+    if return_gates:
+        ways = zip(both, stacks.gates, strict=True)
+        found.append(tuple(past.gates(a, g, y, backward=b) for (a, y, b), g in ways))
+    if return_probes:
+        found.append(tuple(cell.probes for cell in probed))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -240,22 +294,38 @@ class _Past:
     past_length: PastLength
     time_major: bool
 
-    def finished(
-        self, states: Nested, executed: Tensor, outputs: Nested, *, backward: bool = False
-    ) -> Nested:
+    def states(self, stacked: Stacked, outputs: Nested, *, backward: bool = False) -> Nested:
         """Return the states past their lengths as asked, in the order and layout of `outputs`."""
-        steps = tf.nest.flatten(outputs)[0].shape[0 if self.time_major else 1]
+        steps = self._steps(outputs)
 
         def one(leaf: Any) -> Any:
             if _is_array(leaf):
                 return leaf
-            leaf = finish(leaf, self.lengths, executed, self.past_length)
-            leaf = reversed_in_time(leaf, self.lengths) if backward else leaf
-            leaf = _with_steps(leaf, steps)
-            return leaf if self.time_major else batch_major(leaf)
+            leaf = finish(leaf, self.lengths, stacked.executed, self.past_length)
+            return self._laid_out(_with_steps(leaf, steps), backward)
 
         with tf.name_scope("everystate"):
-            return tf.nest.map_structure(one, states)
+            return tf.nest.map_structure(one, stacked.states)
+
+    def gates(
+        self, stacked: Stacked, stack: GateStack, outputs: Nested, *, backward: bool = False
+    ) -> Nested:
+        """Return the gates likewise; past a row's length there is nothing to carry through."""
+        past_length: PastLength = "nan" if self.past_length == "nan" else "zero"
+        with tf.name_scope("everystate"):
+            values = finish(stacked.gates, self.lengths, stacked.executed, past_length)
+            values = _with_steps(values, self._steps(outputs))
+            found = stack.parted(self._laid_out(values, backward))
+        return found[0] if len(found) == 1 else found
+
+    def _steps(self, outputs: Nested) -> int | None:
+        shape = tf.nest.flatten(outputs)[0].shape
+        steps: int | None = shape[0 if self.time_major else 1]
+        return steps
+
+    def _laid_out(self, leaf: Tensor, backward: bool) -> Tensor:
+        leaf = reversed_in_time(leaf, self.lengths) if backward else leaf
+        return leaf if self.time_major else batch_major(leaf)
 
 
 def _warn_ignored(parallel_iterations: int | None, swap_memory: bool) -> None:

@@ -1,0 +1,231 @@
+"""Find LSTM and GRU cells among TensorFlow ops, by their equations.
+
+The ops may come from a graph that is being built, from eager execution or from a GraphDef;
+what counts is which value goes where. So a gate is the very value that the cell computed,
+whatever class, wrapper or scope it came from:
+
+* LSTM: ``c' = f * c + i * g``, with f, i and g from three parts of one split into four, and
+  ``h' = o * activation(c')`` with the fourth (TensorFlow's ``i j f o``, Keras' ``i f c o``);
+* GRU: ``h' = z * h + (1 - z) * n``, with n computed from ``r * something``;
+* the fused ops ``LSTMBlockCell`` and ``GRUBlockCell``, whose outputs are the gates.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+Value = Hashable
+"""Whatever stands for a tensor: a name in a GraphDef, an id otherwise."""
+
+ADDITIONS: Final = ("Add", "AddV2", "AddN")
+CLIPS: Final = ("Minimum", "Maximum", "ClipByValue")
+SCALINGS: Final = ("Mul", "Sub", "RealDiv")
+PASSED: Final = ("Identity", "Snapshot", "Enter")
+COMBINING: Final = ("MatMul", "ConcatV2", "Concat", "Split", "SplitV", "Pack")
+"""Ops that mix the units of a value, so that a gate is no gate any more behind them."""
+
+
+@dataclass(frozen=True)
+class Op:
+    """One op: its type, name, and the values that it takes and gives."""
+
+    type: str
+    name: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class FoundCell:
+    """One cell: its family, the op it was found at, its gates, and which values are its states."""
+
+    family: str
+    op: Op
+    gates: dict[str, Value]
+    states: dict[Value, str] = field(default_factory=dict)
+
+
+class _Net:
+    """Ops with their producers and consumers."""
+
+    def __init__(self, ops: Iterable[Op]) -> None:
+        self.ops = list(ops)
+        self.producer = {value: op for op in self.ops for value in op.outputs}
+        self.consumers: dict[Value, list[Op]] = {}
+        for op in self.ops:
+            for value in dict.fromkeys(op.inputs):
+                self.consumers.setdefault(value, []).append(op)
+
+    def source(self, value: Value) -> Value:
+        """Return what a value was before any op that hands it on unchanged."""
+        op = self.producer.get(value)
+        while op is not None and op.type in PASSED:
+            value = op.inputs[0]
+            op = self.producer.get(value)
+        return value
+
+    def made_by(self, value: Value, *types: str) -> Op | None:
+        op = self.producer.get(self.source(value))
+        return op if op is not None and op.type in types else None
+
+    def ancestors(self, value: Value) -> Iterator[Op]:
+        """Yield the ops behind a value, the nearest first."""
+        seen: set[int] = set()
+        level = [self.producer.get(value)]
+        while level:
+            following = []
+            for op in level:
+                if op is None or id(op) in seen:
+                    continue
+                seen.add(id(op))
+                yield op
+                following += [self.producer.get(v) for v in op.inputs]
+            level = following
+
+    def constant(self, value: Value) -> bool:
+        op = self.producer.get(self.source(value))
+        return op is not None and op.type == "Const"
+
+
+def recognised(ops: Iterable[Op]) -> list[FoundCell]:
+    """Return the cells among some ops of one step, in the order of computation.
+
+    Parameters
+    ----------
+    ops : iterable of Op
+        In the order of computation.
+    """
+    net = _Net(ops)
+    found = []
+    for op in net.ops:
+        if op.type in ("LSTMBlockCell", "GRUBlockCell"):
+            found.append(_block_cell(op))
+        elif op.type in ("Split", "SplitV") and len(op.outputs) == 4:
+            found += _lstm(net, op)
+        elif op.type in ADDITIONS and len(op.inputs) == 2:
+            found += _gru(net, op)
+    return found
+
+
+def _block_cell(op: Op) -> FoundCell:
+    if op.type == "LSTMBlockCell":
+        i, c, f, o, g, _, h = op.outputs
+        return FoundCell("LSTM", op, {"i": i, "f": f, "g": g, "o": o}, {c: "c", h: "h"})
+    r, z, n, h = op.outputs
+    return FoundCell("GRU", op, {"r": r, "z": z, "n": n}, {h: "h"})
+
+
+def _parts(net: _Net, split: Op) -> dict[Value, int]:
+    """Return each value computed, element by element, from one part of a split alone."""
+    part = {value: k for k, value in enumerate(split.outputs)}
+    waiting = list(split.outputs)
+    while waiting:
+        value = waiting.pop()
+        for op in net.consumers.get(value, ()):
+            if op.type in COMBINING or len(op.outputs) != 1 or op.outputs[0] in part:
+                continue
+            others = [v for v in op.inputs if v != value]
+            mixed = any(v in part and part[v] != part[value] for v in others)
+            scaled = op.type in SCALINGS and not all(net.constant(v) for v in others)
+            if not mixed and not scaled:
+                part[op.outputs[0]] = part[value]
+                waiting.append(op.outputs[0])
+    return part
+
+
+def _lstm(net: _Net, split: Op) -> Iterator[FoundCell]:
+    part = _parts(net, split)
+    for add in net.ops:
+        if add.type not in ADDITIONS or len(add.inputs) != 2:
+            continue
+        products = [net.made_by(v, "Mul") for v in add.inputs]
+        for keep, write in (products, products[::-1]):
+            if keep is None or write is None:
+                continue
+            f = [v for v in keep.inputs if v in part]
+            written = sorted((part[v], k) for k, v in enumerate(write.inputs) if v in part)
+            if len(f) != 1 or len(written) != 2 or len({part[f[0]], *dict(written)}) != 3:
+                continue
+            i, g = (write.inputs[k] for _, k in written)  # i comes first in every known order
+            (rest,) = {0, 1, 2, 3} - {part[f[0]], *dict(written)}
+            yield from _with_output(net, split, add, {"i": i, "f": f[0], "g": g}, part, rest)
+
+
+def _with_output(
+    net: _Net, split: Op, add: Op, gates: dict[str, Value], part: dict[Value, int], rest: int
+) -> Iterator[FoundCell]:
+    """Complete an LSTM by its output gate: ``h' = o * activation(c')``, projected or not."""
+    states: dict[Value, str] = dict.fromkeys(_onwards(net, add.outputs[0], CLIPS), "c")
+    shown = {v for c in states for op in net.consumers.get(c, ()) for v in op.outputs}
+    for mul in net.ops:
+        if mul.type != "Mul" or len(mul.inputs) != 2:
+            continue
+        o = [v for v in mul.inputs if part.get(v) == rest]
+        if len(o) == 1 and ({*mul.inputs} - {*o}) & {*shown, *states}:
+            outputs = _onwards(net, mul.outputs[0], (*CLIPS, "MatMul"), once="MatMul")
+            states |= dict.fromkeys(outputs, "h")
+            yield FoundCell("LSTM", split, {**gates, "o": o[0]}, states)
+            return
+
+
+def _onwards(net: _Net, value: Value, types: tuple[str, ...], once: str = "") -> list[Value]:
+    """Return a value and what ops of some types make of it, one after the other."""
+    found = [value]
+    while True:
+        ahead = [op for op in net.consumers.get(found[-1], ()) if op.type in (*types, *PASSED)]
+        if len(ahead) != 1:
+            return found
+        found += ahead[0].outputs
+        if ahead[0].type == once:
+            types = tuple(t for t in types if t != once)
+
+
+def _gru(net: _Net, add: Op) -> Iterator[FoundCell]:
+    products = [net.made_by(v, "Mul") for v in add.inputs]
+    for first, second in (products, products[::-1]):
+        if first is None or second is None:
+            continue
+        for k, value in enumerate(second.inputs):
+            rest = net.made_by(value, "Sub")  # 1 - z
+            if rest is None or rest.inputs[1] not in first.inputs:
+                continue
+            z = rest.inputs[1]
+            p = next(v for v in (*first.inputs, z) if v != z)
+            q = second.inputs[1 - k]
+            keeps = _depends(net, q, p)
+            n, h = (q, p) if keeps else (p, q)
+            r = _reset(net, n, h, z)
+            if r is not None:
+                gates = {"r": r, "z": z, "n": n}
+                yield FoundCell("GRU", add, gates, {add.outputs[0]: "h"})
+                return
+
+
+def _depends(net: _Net, value: Value, on: Value) -> bool:
+    on = net.source(on)
+    return any(net.source(v) == on for op in net.ancestors(value) for v in op.inputs)
+
+
+def _reset(net: _Net, n: Value, h: Value, z: Value) -> Value | None:
+    """Return the reset gate: what the candidate multiplies by, h itself or what is made of it."""
+    products = [
+        op
+        for op in net.ancestors(n)
+        if op.type == "Mul" and len(op.inputs) == 2 and z not in op.inputs
+    ]
+    for op in products:  # reset before the matrix product: r * h
+        rest = [v for v in op.inputs if net.source(v) != net.source(h)]
+        if len(rest) == 1:
+            return rest[0]
+    for op in products:  # after it: r * (R h + b), the nearest, as a layer below has some too
+        gates = [v for v in op.inputs if _activated(net, v)]
+        if len(gates) == 1:
+            return gates[0]
+    return None
+
+
+def _activated(net: _Net, value: Value) -> bool:
+    op = net.made_by(value, "Sigmoid", "Split", "SplitV", *CLIPS)
+    if op is None or op.type not in ("Split", "SplitV"):
+        return op is not None
+    return any(net.made_by(v, "Sigmoid", *CLIPS) is not None for v in op.inputs)
