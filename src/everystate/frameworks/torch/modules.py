@@ -114,17 +114,32 @@ def cell_of(module: nn.Module) -> Cell:
 
 def raw_weights(module: nn.Module, suffix: str = "") -> list[Tensor]:
     """Return the weights of one layer and direction, in the order PyTorch's kernels take."""
+    return [w for w in _weights(module, suffix).values() if w is not None]
+
+
+def _weights(module: nn.Module, suffix: str) -> dict[str, Any]:
+    """Return each weight, or None, as the module's last forward had it.
+
+    A parametrised weight is computed at each access, and one with a state of its own moves on
+    by it in training (the power iteration of spectral_norm).
+    """
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-    found = (getattr(module, f"{name}{suffix}", None) for name in names)
-    return [w for w in found if w is not None]
+    if isinstance(module, nn.RNNBase):
+        held = dict(zip(module._flat_weights_names, module._flat_weights, strict=True))
+        return {name: held.get(f"{name}{suffix}") for name in names}
+    moving = [part for part in module.modules() if part is not module and part.training]
+    for part in moving:
+        part.training = False
+    try:
+        return {name: getattr(module, f"{name}{suffix}", None) for name in names}
+    finally:
+        for part in moving:
+            part.training = True
 
 
 def weights_of(module: nn.Module, suffix: str = "") -> Weights:
     """Return the weights of one layer and direction in canonical form, attached to the graph."""
-    w: dict[str, Any] = {
-        name: getattr(module, f"{name}{suffix}", None)
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-    }
+    w = _weights(module, suffix)
     b, b_r = w["bias_ih"], w["bias_hh"]
     if b is not None and not isinstance(module, (nn.GRU, nn.GRUCell)):
         b, b_r = b + b_r, None  # only ever added: one bias is enough

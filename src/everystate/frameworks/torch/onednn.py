@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from everystate.frameworks.torch.modules import cell_of, leaf, places, raw_weights
 from everystate.frameworks.torch.observations import equations
@@ -40,6 +41,7 @@ def shows_gates(stack: nn.RNNBase, call: Call) -> bool:
     """Whether a call of a stack can run on the kernel that shows its gates."""
     plain = isinstance(stack, nn.LSTM) and not (stack.bidirectional or stack.proj_size)
     plain = plain and stack.bias and call.packed is None and call.x.shape[0] >= SHORTEST
+    plain = plain and not is_parametrized(stack)  # whose weights are made by its own forward
     still = not (stack.training and stack.dropout)  # dropout would draw other masks in chunks
     flags = torch.backends.mkldnn
     ready = bool(flags.is_available() and flags.enabled)  # type: ignore[no-untyped-call]

@@ -56,6 +56,7 @@ def unroll(layer: nn.Module, x: Any, hx: Any = None) -> Unrolled:
 def _unroll_stack(stack: nn.RNNBase, x: Tensor | PackedSequence, hx: Any) -> Unrolled:
     path = type(stack).__name__.lower()
     call = bind(stack, x, hx)
+    stack._update_flat_weights()  # as its own forward does
     found, output = passes(stack, call)
     layers = {}
     for p in found:
