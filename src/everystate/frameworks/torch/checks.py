@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from everystate.errors import InputError, InputTypeError
+from everystate.errors import InputError, InputTypeError, UnsupportedModelError
 
 
 def check_input(path: str, module: nn.Module, x: Any) -> None:
@@ -67,6 +67,46 @@ def _check_shape(path: str, module: nn.Module, x: Tensor | PackedSequence) -> No
         raise InputError(
             f"{path}: the input of shape {shape} is empty; there is nothing to record."
         )
+
+
+def check_output(
+    path: str, module: nn.Module, x: Any, output: Any
+) -> tuple[Any, tuple[Tensor, ...]]:
+    """Check that a stack or cell returned what PyTorch's own does; return output and last states.
+
+    Parameters
+    ----------
+    path : str
+        The module's path, for the message.
+    module : torch.nn.Module
+        One of PyTorch's recurrent stacks or cells, or of a subclass with a forward of its own.
+    x : Tensor or PackedSequence
+        Its input.
+    output : object
+        What it returned.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If that has another structure or shape than the base class returns.
+    """
+    pair = isinstance(output, tuple) and len(output) == 2 and not isinstance(output, PackedSequence)
+    out, final = output if isinstance(module, nn.RNNBase) and pair else (None, output)
+    final = final if isinstance(final, tuple) else (final,)
+    count = 2 if isinstance(module, (nn.LSTM, nn.LSTMCell)) else 1
+    right = len(final) == count and all(isinstance(s, Tensor) for s in final)
+    if isinstance(module, nn.RNNBase):
+        data = out.data if isinstance(out, PackedSequence) else out
+        units = (module.proj_size or module.hidden_size) * (2 if module.bidirectional else 1)
+        right = right and isinstance(data, Tensor) and data.shape == (*x.data.shape[:-1], units)
+    if not right:
+        base = next(c for c in type(module).__mro__ if c.__module__.startswith("torch.nn"))
+        raise UnsupportedModelError(
+            f"{path}: {type(module).__name__} returned another structure or shape than "
+            f"{base.__name__} does, so its states cannot be told. Let a module of your own hold "
+            f"the nn.{base.__name__} and call it, instead of being a subclass of it."
+        )
+    return out, final
 
 
 def _first_weight(module: nn.Module) -> str:

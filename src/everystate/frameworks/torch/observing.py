@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from everystate.errors import EverystateError
 from everystate.frameworks.torch import custom, onednn
-from everystate.frameworks.torch.checks import check_input
+from everystate.frameworks.torch.checks import check_input, check_output
 from everystate.frameworks.torch.modules import (
     STACKS,
     is_recurrent,
@@ -210,7 +210,7 @@ class _StackWatcher(_Watcher):
         if self.shown:
             return
         call = bind(self.module, x, state)
-        found = self._passes(call, output)
+        found = self._passes(call, *check_output(self.path, self.module, x, output))
         one_way = not self.module.bidirectional and call.packed is None
         if call.x.shape[0] == 1 and one_way:
             self.gather(tuple(_as_step(p) for p in found), given=state is not None)
@@ -222,9 +222,7 @@ class _StackWatcher(_Watcher):
             self.hand_over(of_pass(name, self.module, p, call.lengths), goes_on)
         self.line = Line(before, tuple(_kept(p.final) for p in found), False, handed_over=True)
 
-    def _passes(self, call: Call, output: Any) -> list[Pass]:
-        out, final = output
-        final = final if isinstance(final, tuple) else (final,)
+    def _passes(self, call: Call, out: Any, final: tuple[Tensor, ...]) -> list[Pass]:
         final = tuple(s.unsqueeze(1) if s.dim() == 2 else s for s in final)
         shown = out.data if isinstance(out, PackedSequence) else time_major(self.module, out)
         if self._random_state is None:
@@ -247,7 +245,7 @@ class _CellWatcher(_Watcher):
         check_input(self.path, self.module, self.bound(args, kwargs)[0])
 
     def see(self, x: Tensor, state: Any, output: Any) -> None:
-        after = output if isinstance(output, tuple) else (output,)
+        _, after = check_output(self.path, self.module, x, output)
         before = state if isinstance(state, (tuple, list)) else (state,)
         if state is None:
             before = tuple(torch.zeros_like(s) for s in after)
