@@ -41,8 +41,8 @@ def distance_to_nearest(points: Floats, normal: Floats) -> Floats:
     a, b = points / std, normal / std
     # |a - b|^2 = |a|^2 - 2ab + |b|^2 needs no array of points x normal points x features.
     squared = (a**2).sum(1)[:, None] - 2.0 * a @ b.T + (b**2).sum(1)
-    nearest: Floats = np.maximum(squared.min(axis=1), 0.0)
-    return np.sqrt(nearest / points.shape[1])
+    distance: Floats = np.sqrt(squared.min(axis=1).clip(0.0) / points.shape[1])
+    return distance
 
 
 def past_windows(values: Floats, length: int) -> Floats:
