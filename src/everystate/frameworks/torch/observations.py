@@ -2,14 +2,17 @@
 
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from everystate.cells import Weights
+from everystate.errors import ReplayMismatchError
 from everystate.frameworks.torch.modules import GATE_ORDER, cell_of, weights_of
 from everystate.frameworks.torch.passes import Pass
 from everystate.frameworks.torch.sequences import Step
 from everystate.recording.observation import Lengths, Observation
+from everystate.recording.verify import tolerance_of
 
 _HALF: Final = (torch.float16, torch.bfloat16)
 
@@ -56,6 +59,28 @@ def of_pass(path: str, stack: nn.RNNBase, p: Pass, lengths: Lengths | None) -> O
         reverse=p.place.reverse,
         **equations(stack, p.place.suffix),
     )
+
+
+def check_run_again(seen: Observation) -> None:
+    """Check that an inner layer, run again, ends in the state that the call returned.
+
+    Raises
+    ------
+    ReplayMismatchError
+        If it does not: the call did something else than the layer's own equations.
+    """
+    h, last, tolerance = seen.observed["h"], seen.final["h"], tolerance_of(seen)
+    steps = np.full(seen.batch, seen.steps) if seen.lengths is None else seen.lengths
+    t = torch.as_tensor(np.zeros_like(steps) if seen.reverse else steps - 1)
+    end = h[t, torch.arange(seen.batch)]
+    if not torch.allclose(end, last, rtol=tolerance, atol=tolerance, equal_nan=True):
+        cause = "; ".join((*seen.hints, "was the layer's forward changed?"))
+        raise ReplayMismatchError(
+            f"{seen.path}: its h was brought out by running the layer again on PyTorch's own "
+            f"kernel, which ended in another state than the call returned (difference up to "
+            f"{float((end - last).abs().max()):.2g}). Probable cause: {cause} Nothing of this "
+            "layer was stored."
+        )
 
 
 def of_steps(

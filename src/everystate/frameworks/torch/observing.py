@@ -19,7 +19,14 @@ from everystate.frameworks.torch.modules import (
     places,
     recurrent_modules,
 )
-from everystate.frameworks.torch.observations import copied, equations, of_pass, of_steps, plain
+from everystate.frameworks.torch.observations import (
+    check_run_again,
+    copied,
+    equations,
+    of_pass,
+    of_steps,
+    plain,
+)
 from everystate.frameworks.torch.passes import Call, Pass, bind, passes, restored, time_major
 from everystate.frameworks.torch.sequences import Line, Step
 from everystate.recording.observation import Observation
@@ -219,7 +226,10 @@ class _StackWatcher(_Watcher):
         given = before if one_way and state is not None else None
         goes_on = self._goes_on(given)
         for name, p in zip(leaves(self.path, self.module), found, strict=True):
-            self.hand_over(of_pass(name, self.module, p, call.lengths), goes_on)
+            seen = of_pass(name, self.module, p, call.lengths)
+            if p.place.layer < self.module.num_layers - 1:
+                check_run_again(seen)
+            self.hand_over(seen, goes_on)
         self.line = Line(before, tuple(_kept(p.final) for p in found), False, handed_over=True)
 
     def _passes(self, call: Call, out: Any, final: tuple[Tensor, ...]) -> list[Pass]:
