@@ -33,6 +33,11 @@ def check_input(path: str, module: nn.Module, x: Any) -> None:
         raise InputTypeError(f"{path}: got {type(x).__name__}, expected a tensor.")
     _check_shape(path, module, x)
     weight = module.get_parameter(_first_weight(module))
+    if weight.device.type == "meta":
+        raise InputTypeError(
+            f"{path}: the weights are on the device 'meta', which holds no numbers. Load them "
+            "first, with model.to_empty(device='cpu') and model.load_state_dict(...)."
+        )
     if data.device != weight.device:
         raise InputTypeError(
             f"{path}: the input is on {data.device}, the weights on {weight.device}. "
