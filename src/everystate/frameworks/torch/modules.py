@@ -19,6 +19,7 @@ STACKS: Final = (nn.LSTM, nn.GRU, nn.RNN)
 """Modules that read a whole sequence."""
 CELLS: Final = (nn.LSTMCell, nn.GRUCell, nn.RNNCell)
 """Modules that take one step."""
+_QUANTISED: Final = ("torch.ao.nn.quant", "torch.nn.quant")
 GATE_ORDER: Final = {"LSTM": "i f g o", "GRU": "r z n", "SimpleRNN": ""}
 
 
@@ -74,28 +75,44 @@ def recurrent_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     Raises
     ------
     UnsupportedModelError
-        If the model, or a part of it, is compiled or scripted: its Python calls are not seen.
+        If the model, or a part of it with recurrent layers, is compiled, scripted or quantised:
+        its layers' Python calls are not seen, or follow other equations.
     """
     for name, module in model.named_modules():
-        _refuse_compiled(model, name, module)
+        _refuse(f"{type(model).__name__}{'.' + name if name else ''}", module, part=bool(name))
         if is_recurrent(module):
             yield module_path(model, name), module
 
 
-def _refuse_compiled(model: nn.Module, name: str, module: nn.Module) -> None:
-    where = f"{type(model).__name__}{'.' + name if name else ''}"
-    if isinstance(module, torch.jit.ScriptModule):
+def _refuse(where: str, module: nn.Module, *, part: bool) -> None:
+    if type(module).__module__.startswith(_QUANTISED) and _named_recurrent(type(module).__name__):
+        raise UnsupportedModelError(
+            f"{where} is quantised, and computes with integers that no replay can follow to "
+            "rounding. Record the model that it was made from."
+        )
+    if isinstance(module, torch.jit.ScriptModule) and (not part or _scripted_recurrent(module)):
         raise UnsupportedModelError(
             f"{where} is TorchScript, whose layers run without Python and cannot be observed. "
             "Record the Python module that it was made from (load its state_dict), or save the "
             "state_dict as .safetensors and record that file."
         )
-    if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
-        how = "model._orig_mod" if hasattr(module, "_orig_mod") else "the model before .compile()"
+    wrapped = hasattr(module, "_orig_mod")
+    compiled = wrapped or getattr(module, "_compiled_call_impl", None) is not None
+    if compiled and any(is_recurrent(inner) for inner in module.modules()):
+        what = f"{where}._orig_mod" if wrapped else "the module before .compile()"
         raise UnsupportedModelError(
             f"{where} is compiled by torch.compile, which may fuse what should be observed. "
-            f"Record {how}: it has the same weights and gives the same results."
+            f"{'Put back' if part else 'Record'} {what}: it has the same weights and gives the "
+            "same results."
         )
+
+
+def _scripted_recurrent(module: torch.jit.ScriptModule) -> bool:
+    return any(_named_recurrent(getattr(m, "original_name", "")) for m in module.modules())
+
+
+def _named_recurrent(name: str) -> bool:
+    return name in {kind.__name__ for kind in (*STACKS, *CELLS)}
 
 
 def leaf(path: str, place: Place) -> str:
