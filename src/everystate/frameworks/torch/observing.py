@@ -1,15 +1,16 @@
 """Observing: hooks on every recurrent module, and what they saw as `Observation`s."""
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from everystate.errors import EverystateError
+from everystate.errors import EverystateError, UnsupportedModelError
 from everystate.frameworks.torch import custom, onednn
 from everystate.frameworks.torch.checks import check_input, check_output
 from everystate.frameworks.torch.modules import (
@@ -32,6 +33,7 @@ from everystate.frameworks.torch.sequences import Line, Step
 from everystate.recording.observation import Observation
 from everystate.recording.recorder import Recorder, warn_never_called
 
+Hook = TypeVar("Hook", bound=Callable[..., Any])
 Version = list[tuple[Tensor, int]]
 
 
@@ -45,9 +47,9 @@ def observe(model: nn.Module, recorder: Recorder) -> Iterator[None]:
     ]
     run = _Run(recorder, watchers)
     whole = not is_recurrent(model)  # else a call of the model may be just one step
-    hooks = [model.register_forward_pre_hook(run.begin)] if whole else []
+    hooks = [model.register_forward_pre_hook(untraced(run.begin))] if whole else []
     hooks += [hook for watcher in watchers for hook in watcher.attach()]
-    hooks += [model.register_forward_hook(run.end, always_call=True)] if whole else []
+    hooks += [model.register_forward_hook(untraced(run.end), always_call=True)] if whole else []
     try:
         yield
     except BaseException:
@@ -60,6 +62,16 @@ def observe(model: nn.Module, recorder: Recorder) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def untraced(hook: Hook) -> Hook:
+    """Return a hook into which a function compiled by torch.compile calls, without tracing it.
+
+    Whoever calls a compiled function has loaded the compiler, which takes a second.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return hook
+    return cast(Hook, torch.compiler.disable(hook))  # type: ignore[no-untyped-call]
 
 
 def leaves(path: str, module: nn.Module) -> list[str]:
@@ -101,10 +113,16 @@ class _Watcher:
 
     def attach(self) -> list[Any]:
         # First of all hooks: the user's own may change the output.
-        return [self.module.register_forward_hook(self._after, with_kwargs=True, prepend=True)]
+        hook = untraced(self._after)
+        return [self.module.register_forward_hook(hook, with_kwargs=True, prepend=True)]
 
     def _after(self, _m: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self.called = True
+        if torch.jit.is_tracing():
+            raise UnsupportedModelError(
+                f"{self.path}: torch.jit.trace is at work, and would take what the recording "
+                "computes for a part of the model. Trace the model outside the block."
+            )
         with torch.no_grad():
             self.see(*self.bound(args, kwargs), output)
 
@@ -167,7 +185,7 @@ class _StackWatcher(_Watcher):
 
     def attach(self) -> list[Any]:
         hooks = [
-            self.module.register_forward_pre_hook(self._before, with_kwargs=True),
+            self.module.register_forward_pre_hook(untraced(self._before), with_kwargs=True),
             *super().attach(),
         ]
         select = self.recorder.select
@@ -247,7 +265,7 @@ class _CellWatcher(_Watcher):
 
     def attach(self) -> list[Any]:
         return [
-            self.module.register_forward_pre_hook(self._before, with_kwargs=True),
+            self.module.register_forward_pre_hook(untraced(self._before), with_kwargs=True),
             *super().attach(),
         ]
 
