@@ -82,7 +82,7 @@ def where(array: zarr.Array[Any]) -> str:
 def missing_files(array: zarr.Array[Any], steps: int | None) -> Iterator[Path]:
     """Yield the files that an array should have and does not.
 
-    Zarr takes a missing file for a chunk of fill values; `save_trace` writes every file.
+    Zarr takes a missing or an empty file for fill values; `save_trace` writes every file.
 
     Parameters
     ----------
@@ -102,5 +102,5 @@ def missing_files(array: zarr.Array[Any], steps: int | None) -> Iterator[Path]:
     counts = [ceil(size / cut) for size, cut in zip(sizes, grid, strict=True)]
     for index in product(*map(range, counts)):
         file = folder / array.metadata.encode_chunk_key(index)
-        if not file.is_file():
+        if not file.is_file() or file.stat().st_size == 0:
             yield file

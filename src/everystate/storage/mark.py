@@ -8,14 +8,16 @@ they would not be true (it leaves out chunks of zeros, for example, which we nev
 
 import json
 import os
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from uuid import uuid4
 
 from everystate.errors import CorruptTraceError
 
 FILE_NAME = "everystate.json"
+CHECKSUM = "crc32"
 
 
 @dataclass
@@ -40,8 +42,10 @@ class Mark:
 
     def save(self, folder: Path) -> None:
         """Write the mark into the trace's folder, atomically."""
+        content = asdict(self)
+        content[CHECKSUM] = _checksum(content)
         fresh = folder / f"{FILE_NAME}.partial"
-        fresh.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        fresh.write_text(json.dumps(content), encoding="utf-8")
         os.replace(fresh, folder / FILE_NAME)
 
     @classmethod
@@ -54,10 +58,13 @@ class Mark:
             If there is a file of that name which is not a mark.
         """
         try:
-            return cls(**json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
+            content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
+            if content.pop(CHECKSUM) != _checksum(content):
+                raise ValueError("its checksum does not match")
+            return cls(**content)
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
             raise CorruptTraceError(
                 f"{folder}: the progress mark {FILE_NAME} is damaged ({error}). If you know that "
                 "the trace was complete, delete that file and open it again."
@@ -73,12 +80,27 @@ class Mark:
         """Steps in all, of all layers together."""
         return sum(self.total.values())
 
-    def has_nothing_of(self, path: str) -> bool:
-        """Whether a group is of a layer whose first block is still missing."""
-        return self.done.get(path) == 0 and self.total[path] > 0
+    def lacks(self, path: str) -> bool:
+        """Whether a group leads only to layers whose first block is still missing."""
+        layers = [layer for layer in self.done if within(layer, path)]
+        return bool(layers) and all(self.done[k] == 0 < self.total[k] for k in layers)
+
+    def common_steps(self, path: str) -> int | None:
+        """Return the steps complete in all layers whose time axis a group may share, if any do."""
+        shared = (k for k in self.done if within(k, path) or within(path, k))
+        return min((self.done[k] for k in shared if not self.lacks(k)), default=None)
 
     def describe(self) -> str:
         """Return in words what is written of which layer."""
         parts = [f"{group} {self.done[group]} of {self.total[group]} steps" for group in self.done]
         more = [f"and {len(parts) - 8} layers more"] if len(parts) > 8 else []
         return ", ".join(parts[:8] + more)
+
+
+def within(path: str, parent: str) -> bool:
+    """Whether a group is another, or one of its descendants."""
+    return f"{path}/".startswith(f"{parent.rstrip('/')}/")
+
+
+def _checksum(content: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content).encode())

@@ -51,15 +51,20 @@ class Place:
             )
         # A link is followed: what it points to is replaced, not the link.
         self._target = Path(path).resolve()
-        self._old: Path | None = None
         self.replaces = _must_replace(self._target, overwrite)
-        self.folder = self._target.with_name(self._target.name + WRITING)
+        self.folder, self._old = (
+            self._target.with_name(self._target.name + end) for end in (WRITING, REPLACED)
+        )
+        self._replaced = False
+        for folder in (self.folder, self._old):
+            _check_leftover(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._lock = FolderLock(self.folder)
         except BlockingIOError as error:
             raise _busy(self._target) from error
-        _clear_leftover(self.folder)
+        for child in self.folder.iterdir():
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
 
     def publish(self) -> None:
         """Let a new trace appear at its path, laid out but incomplete."""
@@ -73,17 +78,15 @@ class Place:
         """Let the finished trace take the place of the old one."""
         if not self.replaces:
             return
-        old = self._target.with_name(self._target.name + REPLACED)
-        old.mkdir(exist_ok=True)
-        _clear_leftover(old)
-        old.rmdir()
-        self._target.rename(old)
+        if self._old.exists():
+            shutil.rmtree(self._old)
+        self._target.rename(self._old)
         try:
             self._move_to_target()
         except BaseException:
-            old.rename(self._target)
+            self._old.rename(self._target)
             raise
-        self._old = old
+        self._replaced = True
 
     def discard(self) -> None:
         """Remove what was written, and free its room."""
@@ -92,7 +95,7 @@ class Place:
     def release(self) -> None:
         """Let others write here; the replaced trace goes."""
         self._lock.release()
-        if self._old is not None:
+        if self._replaced:
             # What cannot be removed now is removed when the trace is next replaced.
             shutil.rmtree(self._old, ignore_errors=True)
 
@@ -131,14 +134,12 @@ def _busy(target: Path) -> TraceWriteError:
     )
 
 
-def _clear_leftover(folder: Path) -> None:
-    """Empty a folder that a killed writer left behind."""
-    names = [child.name for child in folder.iterdir()]
+def _check_leftover(folder: Path) -> None:
+    """Raise if a name that is needed while writing belongs to something that we did not leave."""
+    names = [child.name for child in folder.iterdir()] if folder.exists() else []
     # The mark is the first file of all, under a passing name.
     if names and not any(name.startswith(ZARR_FILES) for name in names):
         raise TraceWriteError(
             f"{folder}: this name is needed while writing, and something that is not a Zarr store "
             "has it. Move it away, or choose another path."
         )
-    for child in folder.iterdir():
-        shutil.rmtree(child) if child.is_dir() else child.unlink()

@@ -142,10 +142,10 @@ def _datasets(folder: Path, mark: Mark | None) -> dict[str, xr.Dataset]:
         return {path: xr.open_dataset(store) for path, store in stores.items()}
     datasets = {}
     for path in sorted(stores, key=_order(mark.variables)):
-        if mark.has_nothing_of(path):
+        if mark.lacks(path):
             continue
         store, known = stores[path], mark.variables.get(path, {})
-        steps = _steps(path, mark)
+        steps = mark.common_steps(path)
         _check_files(folder, store, known, steps)
         dataset = _open_exactly(store, known)
         datasets[path] = dataset.isel({schema.TIME: slice(0, steps)}, missing_dims="ignore")
@@ -158,21 +158,6 @@ def _order(known: Iterable[str]) -> Callable[[Hashable], int]:
     return lambda name: places.get(name, len(places))
 
 
-def _steps(path: str, mark: Mark) -> int | None:
-    """Return the steps that a node may show: those of all layers whose time axis it shares."""
-    shared = [
-        done
-        for layer, done in mark.done.items()
-        if _within(layer, path) or _within(path, layer)
-        if not mark.has_nothing_of(layer)
-    ]
-    return min(shared, default=None)
-
-
-def _within(path: str, parent: str) -> bool:
-    return f"{path}/".startswith(f"{parent.rstrip('/')}/")
-
-
 def _check_files(
     folder: Path, store: CheckedStore, known: Iterable[str], steps: int | None
 ) -> None:
@@ -182,8 +167,8 @@ def _check_files(
         if missing:
             raise CorruptTraceError(
                 f"{folder}: the variable {where(array)} lacks {len(missing)} of its files, "
-                f"{missing[0].relative_to(folder)} for one. Restore the folder from a copy, or "
-                "record again."
+                f"{missing[0].relative_to(folder)} for one (gone, or empty). Restore the folder "
+                "from a copy, or record again."
             )
 
 

@@ -97,11 +97,11 @@ def save_trace(
         writer.finish()
         place.replace()
     except BaseException as error:
+        reason = _reason(error, place)
         left = _tidy(place)
-        # A source that is read meanwhile, and is damaged, has said so itself.
-        if isinstance(error, OSError) and not isinstance(error, EverystateError):
-            raise TraceWriteError(f"{path}: {_reason(error, place)} {left}") from error
-        raise
+        if reason is None:
+            raise
+        raise TraceWriteError(f"{path}: {reason} {left}") from error
     finally:
         place.release()
     return Path(path)
@@ -176,7 +176,11 @@ def _tidy(place: Place) -> str:
     return "The trace that was there is untouched." if place.replaces else "Nothing is left of it."
 
 
-def _reason(error: OSError, place: Place) -> str:
+def _reason(error: BaseException, place: Place) -> str | None:
+    """Say why the disk refused; None if it was not the disk."""
+    # A damaged source, read while it is saved, is an OSError too, but has said so itself.
+    if not isinstance(error, OSError) or isinstance(error, EverystateError):
+        return None
     if error.errno not in NO_ROOM:
         return f"the trace could not be written: {error}."
     free = shutil.disk_usage(place.folder).free
