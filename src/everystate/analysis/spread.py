@@ -65,7 +65,7 @@ def _of(values: xr.DataArray, quantiles: Sequence[float]) -> xr.Dataset:
 def _quantiles(
     values: npt.NDArray[np.floating], at: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    there = values[~np.isnan(values)]
+    there = values[~np.isnan(values)] if at.size else values[:0]
     if not there.size:
         return np.full(at.shape, np.nan)
     return np.asarray(np.quantile(there, at), dtype=np.float64)

@@ -1,0 +1,244 @@
+"""`compare`: where two traces part, and by how much.
+
+Values are compared by their place in the arrays, ``|a - b| / (1 + |b|)``: NaN equals NaN, and
+an infinity itself.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from everystate import schema
+
+BLOCK_BYTES: Final = 1 << 23
+"""About what is read of each trace at once."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The first place of a layer where two traces differ beyond the tolerance.
+
+    Parameters
+    ----------
+    layer, variable : str
+        The layer's path, and the name of the variable.
+    step : int, optional
+        Which recorded step, from 0. None: an initial state, before the first step.
+    time : str, optional
+        The label of the step in the first trace.
+    row, unit : int
+        Which row of the batch, which recorded unit.
+    a, b : float
+        Both values.
+    error : float
+        ``|a - b| / (1 + |b|)`` there; infinite where one of them is NaN or infinite.
+    """
+
+    layer: str
+    variable: str
+    step: int | None
+    time: str | None
+    row: int
+    unit: int
+    a: float
+    b: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    Parameters
+    ----------
+    tolerance : float
+        Largest scaled difference that counts as none.
+    structure : sequence of str
+        Differences of layers, variables, sizes and labels, in words.
+    layers : mapping
+        By layer and variable, the largest scaled difference.
+    first_in : mapping
+        By layer, the first place beyond the tolerance.
+    """
+
+    tolerance: float
+    structure: Sequence[str]
+    layers: Mapping[str, Mapping[str, float]]
+    first_in: Mapping[str, Parting]
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing differs beyond the tolerance, in structure or values."""
+        return not self.structure and not self.first_in
+
+    @property
+    def first(self) -> Parting | None:
+        """The earliest place of all; of several in one step, that of the first layer."""
+        return min(self.first_in.values(), key=_order, default=None)
+
+
+def compare(
+    a: xr.DataTree,
+    b: xr.DataTree,
+    *,
+    tolerance: float = 1e-4,
+    progress: Callable[[int, int], None] | None = None,
+) -> Comparison:
+    """Compare two traces: layers, variables, labels, and every value.
+
+    Parameters
+    ----------
+    a, b : xarray.DataTree
+        The traces. If they are lazy, they are read block by block.
+    tolerance : float
+        Largest scaled difference ``|a - b| / (1 + |b|)`` that counts as none.
+    progress : callable, optional
+        Called with (layers done, layers in all).
+
+    Returns
+    -------
+    Comparison
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> def trace(c):
+    ...     leaf = xr.Dataset({"c": (("batch", "time", "unit"), np.reshape(c, (1, 3, 2)))})
+    ...     return xr.DataTree.from_dict({"/lstm": leaf})
+    >>> found = compare(trace([0.0, 0, 0, 0, 0, 0]), trace([0.0, 0, 0, 1, 9, 9]))
+    >>> found.first.step, found.first.unit, found.layers["lstm"]["c"]
+    (1, 1, 0.9)
+    """
+    ours, theirs = _layers(a), _layers(b)
+    common = [path for path in ours if path in theirs]
+    structure = _only_in("layers", ours, theirs)
+    errors: dict[str, dict[str, float]] = {}
+    first_in: dict[str, Parting] = {}
+    for done, path in enumerate(common, start=1):
+        structure += _structure(path, ours[path], theirs[path])
+        found = _Layer(path, tolerance)
+        for name in ours[path].data_vars:
+            if name in theirs[path].data_vars:
+                found.compare(ours[path][name], theirs[path][name])
+        errors[path] = found.errors
+        if found.first is not None:
+            first_in[path] = found.first
+        if progress is not None:
+            progress(done, len(common))
+    return Comparison(tolerance, structure, errors, first_in)
+
+
+class _Layer:
+    """The differences of one layer, variable by variable."""
+
+    def __init__(self, path: str, tolerance: float) -> None:
+        self.path, self.tolerance = path, tolerance
+        self.errors: dict[str, float] = {}
+        self.first: Parting | None = None
+
+    def compare(self, a: xr.DataArray, b: xr.DataArray) -> None:
+        """Compare a variable; sizes may differ in time only, the common steps are compared."""
+        name = str(a.name)
+        if a.dims != b.dims or not _fits(a, b):
+            return
+        worst = 0.0
+        for start, x, y in _blocks(a, b):
+            error = _scaled(x, y)
+            worst = max(worst, float(error.max(initial=0.0)))
+            beyond = np.argwhere(error > self.tolerance)
+            if beyond.size and self._earlier(start + int(beyond[0][0])):
+                self.first = self._parting(a, start, tuple(beyond[0]), (x, y, error))
+        self.errors[name] = worst
+
+    def _earlier(self, step: int) -> bool:
+        return self.first is None or step < _step(self.first)
+
+    def _parting(
+        self, a: xr.DataArray, start: int, place: tuple[int, ...], values: tuple[Floats, ...]
+    ) -> Parting:
+        x, y, error = (float(v[place]) for v in values)
+        stepped = schema.TIME in a.dims
+        step = start + int(place[0]) if stepped else None
+        labels = a.coords.get(schema.TIME)
+        time = None if step is None or labels is None else str(labels.values[step])
+        row, unit = int(place[1]), int(place[2])
+        return Parting(self.path, str(a.name), step, time, row, unit, x, y, error)
+
+
+def _step(place: Parting) -> int:
+    return -1 if place.step is None else place.step
+
+
+def _order(place: Parting) -> int:
+    return _step(place)
+
+
+def _layers(trace: xr.DataTree) -> dict[str, xr.Dataset]:
+    return {
+        leaf.path.strip("/"): leaf.to_dataset(inherit=False)
+        for leaf in trace.leaves
+        if leaf.data_vars
+    }
+
+
+def _only_in(what: str, a: Mapping[Any, object], b: Mapping[Any, object]) -> list[str]:
+    found = []
+    for name, here, there in (("A", a, b), ("B", b, a)):
+        alone = [str(key) for key in here if key not in there]
+        if alone:
+            found.append(f"{what} in {name} only: {', '.join(alone)}")
+    return found
+
+
+def _structure(path: str, a: xr.Dataset, b: xr.Dataset) -> list[str]:
+    """Return what differs in a layer apart from its values."""
+    found = _only_in(f"{path}: variables", a.data_vars, b.data_vars)
+    for name in a.data_vars:
+        if name in b.data_vars and a[name].dims != b[name].dims:
+            found.append(f"{path}: {name} has dims {a[name].dims} in A, {b[name].dims} in B")
+    for dim in dict.fromkeys((*a.sizes, *b.sizes)):
+        sizes = a.sizes.get(dim), b.sizes.get(dim)
+        if None not in sizes and sizes[0] != sizes[1]:
+            said = f"{path}: {dim} has size {sizes[0]} in A, {sizes[1]} in B"
+            both = ", only the steps that both have are compared" if dim == schema.TIME else ""
+            found.append(said + both)
+    for name in a.coords:
+        if name in b.coords and a[name].shape == b[name].shape and not _equal(a[name], b[name]):
+            found.append(f"{path}: the labels of {name} differ, values are compared by place")
+    return found
+
+
+def _equal(a: xr.DataArray, b: xr.DataArray) -> bool:
+    return bool(np.array_equal(a.values, b.values))
+
+
+def _fits(a: xr.DataArray, b: xr.DataArray) -> bool:
+    return all(a.sizes[dim] == b.sizes[dim] for dim in a.dims if dim != schema.TIME)
+
+
+def _blocks(a: xr.DataArray, b: xr.DataArray) -> Iterator[tuple[int, Floats, Floats]]:
+    """Yield the first step of each block, and both values: (time, batch, unit)."""
+    if schema.TIME not in a.dims:
+        x, y = (np.asarray(v.values, np.float64)[None] for v in (a, b))
+        yield -1, x, y
+        return
+    steps = min(a.sizes[schema.TIME], b.sizes[schema.TIME])
+    row = max(1, 8 * a.size // max(1, a.sizes[schema.TIME]))
+    size = max(1, BLOCK_BYTES // row)
+    for start in range(0, steps, size):
+        stretch = {schema.TIME: slice(start, min(start + size, steps))}
+        p, q = (v.isel(stretch).transpose(schema.TIME, ...) for v in (a, b))
+        yield start, np.asarray(p.values, np.float64), np.asarray(q.values, np.float64)
+
+
+def _scaled(a: Floats, b: Floats) -> Floats:
+    with np.errstate(invalid="ignore", over="ignore"):
+        error: Floats = np.abs(a - b) / (1.0 + np.abs(b))
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    return np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))

@@ -1,0 +1,82 @@
+"""Stretches of time with a name, which a report shades."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from everystate.errors import InputError
+from everystate.views.time_axis import TimeAxis
+
+Stretch = tuple[Any, Any]
+Marks = Mapping[str, Stretch | Sequence[Stretch]]
+"""A name, and one stretch (start, stop) or several, in the labels of the time axis."""
+
+STYLES: Final = (
+    ("#7a1f8f", "right_diagonal_line"),
+    ("#00704f", "left_diagonal_line"),
+    ("#5c4b00", "dot"),
+    ("#b0005a", "cross"),
+    ("#1a1a1a", "vertical_line"),
+)
+"""Colour and hatching of each name in turn: no colour that the data has, and told apart by the
+hatching without colour vision."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One name with its stretches.
+
+    Parameters
+    ----------
+    name : str
+        What it is called.
+    stretches : tuple of (start, stop)
+        In the labels of the time axis.
+    color, hatch : str
+        How it is drawn.
+    """
+
+    name: str
+    stretches: tuple[Stretch, ...]
+    color: str
+    hatch: str
+
+    def places(self, axis: TimeAxis) -> list[tuple[float, float]]:
+        """Return the stretches as places on an axis.
+
+        Raises
+        ------
+        InputError
+            If a label is not on the axis, or a stretch ends before it starts.
+        """
+        found = [(axis.place_of(start), axis.place_of(stop)) for start, stop in self.stretches]
+        for (start, stop), (left, right) in zip(self.stretches, found, strict=True):
+            if right < left:
+                raise InputError(f"mark {self.name!r}: {stop!r} comes before {start!r}.")
+        return found
+
+
+def marks_of(given: Marks | None) -> list[Mark]:
+    """Return the marks that a user gave, each with a style.
+
+    Raises
+    ------
+    InputError
+        If a mark is neither one stretch nor several.
+    """
+    found = []
+    for k, (name, stretches) in enumerate((given or {}).items()):
+        several: Any = [stretches] if _is_stretch(stretches) else stretches
+        if not isinstance(several, Sequence) or not all(map(_is_stretch, several)):
+            raise InputError(
+                f"mark {name!r} is {stretches!r}; expected (start, stop), or several of them."
+            )
+        pairs = tuple((start, stop) for start, stop in several)
+        found.append(Mark(str(name), pairs, *STYLES[k % len(STYLES)]))
+    return found
+
+
+def _is_stretch(value: object) -> bool:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        return False
+    return not any(isinstance(end, Sequence) and not isinstance(end, str) for end in value)

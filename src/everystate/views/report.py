@@ -1,0 +1,103 @@
+"""`report`: one offline HTML file with the summary and pictures of a trace."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from everystate.errors import MissingDependencyError, TraceWriteError
+from everystate.views.marks import Marks
+
+
+def report(
+    trace: xr.DataTree,
+    path: str | os.PathLike[str] = "report.html",
+    *,
+    title: str | None = None,
+    series: Any = None,
+    marks: Marks | None = None,
+    row: object = None,
+) -> Path:
+    """Write a report: the summary, then heat maps and gates of every layer over a shared time.
+
+    The file needs no network and loads nothing. Long recordings are drawn by the lowest and
+    highest value of each stretch of steps, so that no extreme is lost; the page says how many
+    steps that is.
+
+    Parameters
+    ----------
+    trace : xarray.DataTree
+        From ``es.record`` or ``es.open_trace``.
+    path : path-like
+        Where to write the HTML file; what is there is replaced.
+    title : str, optional
+        Heading of the page. None: names the model.
+    series : array-like, shape (time,) or (time, features), or xarray.DataArray, optional
+        What to show as the input, one value or row for each recorded step; an
+        `xarray.DataArray` with a ``time`` coordinate may have other steps. None: the inputs of
+        the first layer that has them recorded.
+    marks : mapping of str to (start, stop), or to several of them, optional
+        Stretches of time to shade, by name, in the labels of the time axis.
+    row : label, optional
+        Which sequence of the batch the pictures show: a value of the ``batch`` coordinate.
+        None: the first.
+
+    Returns
+    -------
+    pathlib.Path
+        Where the report was written.
+
+    Raises
+    ------
+    TraceFormatError
+        If `trace` is not a trace of everystate.
+    SelectionError
+        If there is no such row.
+    InputError
+        If `series` does not fit the recorded steps, or a mark the time axis.
+    MissingDependencyError
+        If bokeh or jinja2 is not installed (``pip install everystate[report]``).
+    TraceWriteError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile, torch, everystate as es
+    >>> trace = es.record(torch.nn.LSTM(3, 4, batch_first=True), torch.randn(2, 50, 3))
+    >>> folder = tempfile.mkdtemp()
+    >>> es.report(trace, f"{folder}/run.html", marks={"odd": (20, 30)}).name
+    'run.html'
+    """
+    target = Path(path)
+    _check_place(target)
+    try:
+        from everystate.views.page import render
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in ("bokeh", "jinja2", "markupsafe"):
+            raise
+        raise MissingDependencyError(
+            f"a report needs {error.name}, which is not installed: pip install everystate[report]"
+        ) from error
+    html = render(trace, title, series, marks, row)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        part.write_text(html, encoding="utf-8")
+        part.replace(target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise TraceWriteError(
+            f"cannot write the report to {target}: {error.strerror or error}. "
+            "Choose a path in a folder that exists, has room, and can be written to."
+        ) from error
+    return target
+
+
+def _check_place(target: Path) -> None:
+    """Refuse a place that cannot hold the report before any work is done."""
+    if target.is_dir():
+        raise TraceWriteError(f"cannot write the report to {target}: it is a folder. Name a file.")
+    if not target.parent.is_dir():
+        raise TraceWriteError(
+            f"cannot write the report to {target}: {target.parent} is no folder. Create it first."
+        )

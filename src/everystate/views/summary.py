@@ -1,0 +1,282 @@
+"""`summary`: one row of figures for each layer."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from everystate import schema
+from everystate.analysis.drift import drift
+from everystate.analysis.layer import gates, layers, not_finite, recorded
+from everystate.analysis.memory import half_life
+from everystate.analysis.movement import movement
+from everystate.analysis.saturation import saturation
+from everystate.analysis.spread import spread
+
+Figures = dict[str, object]
+Text = Callable[..., str]
+
+
+class Summary(pd.DataFrame):  # type: ignore[misc]  # pandas is not typed
+    """A `pandas.DataFrame` that prints as a table for people: layers across, figures down."""
+
+    def __repr__(self) -> str:
+        """Return the readable table as text."""
+        return str(self._for_people().to_string())
+
+    def _repr_html_(self) -> str:
+        return str(self._for_people().to_html())
+
+    def _for_people(self) -> pd.DataFrame:
+        return pd.DataFrame({line.title: line.cells for line in lines_of(self)}, index=self.index).T
+
+
+def summary(trace: xr.DataTree) -> Summary:
+    """Summarise a trace: one row of figures for each layer.
+
+    Parameters
+    ----------
+    trace : xarray.DataTree
+        From ``es.record`` or ``es.open_trace``, or a part of it such as ``trace["encoder"]``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by layer path; it prints as a table, and ``to_dict("index")`` is for machines.
+        What a layer does not have is NaN or None. The columns:
+
+        ``cell``, ``direction``, ``units``, ``steps``, ``rows``
+            What was recorded; ``steps`` are recorded ones, ``units`` those of the state.
+        ``h_min``, ``h_max``, ``c_min``, ``c_max``
+            Least and largest finite value of each state (`everystate.analysis.spread`).
+        ``i_left``, ``i_right``, ...
+            Share of values at either end of each gate's range: below 0.1 and above 0.9, for
+            tanh candidates below -0.9 and above 0.9 (`everystate.analysis.saturation`).
+        ``still_units``
+            Units whose state travels less than 0.001 over time (`everystate.analysis.movement`).
+        ``half_life_median``, ``half_life_max``
+            Over the units, in steps, from the forget or update gate; infinite if the gate never
+            left 1 (`everystate.analysis.memory`).
+        ``drift_per_step``, ``drift_relative``, ``drift_ratio``
+            Slope of the mean size of ``c`` (or ``h``) per step, that slope over the mean level,
+            and the size in the last tenth of the steps over that in the first, each the mean
+            over the rows (`everystate.analysis.drift`).
+        ``max_error``, ``tolerance``, ``origin``
+            Largest scaled difference between the replay and the framework's own states, what
+            was allowed, and which variables were observed and which replayed.
+        ``not_finite``
+            Values that are NaN or infinite within the sequences; the figures leave them out.
+
+    Raises
+    ------
+    TraceFormatError
+        If `trace` is not a trace of everystate, or of a newer schema.
+
+    Examples
+    --------
+    >>> import torch, everystate as es
+    >>> trace = es.record(torch.nn.GRU(3, 4, batch_first=True), torch.randn(2, 50, 3))
+    >>> figures = es.summary(trace).to_dict("index")["gru"]
+    >>> figures["cell"], figures["units"], figures["steps"], figures["rows"]
+    ('GRU', 4, 50, 2)
+    """
+    found = layers(trace)
+    groups = (_facts, _ranges, _shares, _units, _trend, _provenance)
+    frames = [pd.DataFrame(map(group, found.values()), index=list(found)) for group in groups]
+    return Summary(pd.concat(frames, axis=1).rename_axis("layer"))
+
+
+def _facts(layer: xr.Dataset) -> Figures:
+    first = layer[recorded(layer)[0]]
+    state = schema.UNIT if schema.UNIT in layer.sizes else first.dims[-1]
+    return {
+        "cell": layer.attrs.get("cell"),
+        "direction": layer.attrs.get("direction"),
+        "units": layer.sizes[state],
+        "steps": layer.sizes[schema.TIME],
+        "rows": layer.sizes.get(schema.BATCH, 1),
+    }
+
+
+def _ranges(layer: xr.Dataset) -> Figures:
+    found = spread(layer.drop_vars(gates(layer)), quantiles=())
+    figures: Figures = {}
+    for name in found["variable"].values if found else ():
+        ends = found.sel(variable=name)
+        figures |= {f"{name}_min": ends["min"].item(), f"{name}_max": ends["max"].item()}
+    return figures
+
+
+def _shares(layer: xr.Dataset) -> Figures:
+    found = saturation(layer)
+    figures: Figures = {}
+    for name in found["variable"].values if found else ():
+        shares = found.sel(variable=name).mean()
+        figures |= {f"{name}_{end}": shares[end].item() for end in ("left", "right")}
+    return figures
+
+
+def _units(layer: xr.Dataset) -> Figures:
+    moved, memory = movement(layer), half_life(layer)
+    figures: Figures = {"still_units": int(moved.still.sum())} if moved else {}
+    if memory:
+        steps = memory.half_life.values
+        steps = steps[~np.isnan(steps)]
+        figures["half_life_median"] = float(np.median(steps)) if steps.size else math.nan
+        figures["half_life_max"] = float(steps.max()) if steps.size else math.nan
+    return figures
+
+
+def _trend(layer: xr.Dataset) -> Figures:
+    found = drift(layer)
+    names = {"slope": "drift_per_step", "relative": "drift_relative", "ratio": "drift_ratio"}
+    return {column: found[name].mean().item() for name, column in names.items() if found}
+
+
+def _provenance(layer: xr.Dataset) -> Figures:
+    errors = [float(v) for k, v in layer.attrs.items() if str(k).startswith("max_error_")]
+    origins: dict[str, list[str]] = {}
+    for name in recorded(layer):
+        origins.setdefault(str(layer[name].attrs.get("origin", "unknown")), []).append(name)
+    return {
+        "max_error": max(errors, default=math.nan),
+        "tolerance": float(layer.attrs.get("tolerance", math.nan)),
+        "origin": "; ".join(f"{origin}: {' '.join(names)}" for origin, names in origins.items()),
+        "not_finite": int(not_finite(layer).not_finite.sum()),
+    }
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure of every layer, for people.
+
+    Parameters
+    ----------
+    title : str
+        What the figure is.
+    note : str
+        What it means, in a sentence.
+    cells : list of str
+        The figure of each layer, empty where a layer has none.
+    """
+
+    title: str
+    note: str
+    cells: list[str]
+
+
+def lines_of(frame: pd.DataFrame) -> list[Line]:
+    """Return a summary for people: figures that belong together in one line.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        What `summary` returned, or some of its rows and columns.
+
+    Returns
+    -------
+    list of Line
+        Without those that no layer has.
+    """
+    lines = []
+    for title, names, text, note in _figures_for_people(frame):
+        if set(names) <= set(frame.columns):
+            cells = [_cell(values, text) for values in frame[list(names)].values]
+            lines.append(Line(title, note, cells))
+    return [line for line in lines if any(line.cells)]
+
+
+def _figures_for_people(frame: pd.DataFrame) -> list[tuple[str, tuple[str, ...], Text, str]]:
+    """Return title, columns, way of writing and meaning of each line."""
+    states = [str(name)[:-4] for name in frame.columns if str(name).endswith("_min")]
+    shares = [str(name)[:-5] for name in frame.columns if str(name).endswith("_left")]
+    names = {name: _name(name) for name in (*states, *shares)}
+    saturated = "share of values near either end of the range: left (shut) / right (open)"
+    return [
+        ("cell", ("cell",), str, ""),
+        ("direction", ("direction",), str, ""),
+        ("units", ("units",), _whole, ""),
+        ("steps", ("steps",), _whole, "recorded steps"),
+        ("rows", ("rows",), _whole, "sequences in the batch"),
+        *((f"range of {names[s]}", (f"{s}_min", f"{s}_max"), _range, "") for s in states),
+        *(
+            (f"{names[g]} saturated", (f"{g}_left", f"{g}_right"), _shares_of, saturated)
+            for g in shares
+        ),
+        (
+            "units that never move",
+            ("still_units", "units"),
+            _of,
+            "travel less than 0.001 over time",
+        ),
+        (
+            "half-life, median unit",
+            ("half_life_median",),
+            _steps,
+            "until half of what a unit holds is gone, by its forget or update gate",
+        ),
+        ("half-life, longest", ("half_life_max",), _steps, ""),
+        (
+            "drift per 1,000 steps",
+            ("drift_relative",),
+            _relative,
+            "slope of the mean size of the state, relative to its level",
+        ),
+        (
+            "last tenth / first tenth",
+            ("drift_ratio",),
+            "{:.3g}".format,
+            "of that size; starts from zero make it larger than 1",
+        ),
+        (
+            "replay error",
+            ("max_error",),
+            "{:.1e}".format,
+            "largest scaled difference to the framework's own states",
+        ),
+        ("origin", ("origin",), str, "observed in the framework, or replayed and verified"),
+        (
+            "not finite",
+            ("not_finite",),
+            _whole,
+            "NaN or infinite values, which all figures leave out",
+        ),
+    ]
+
+
+def _name(variable: str) -> str:
+    long = schema.LONG_NAMES.get(variable)
+    return variable if long is None else f"{long} {variable}"
+
+
+def _cell(values: np.ndarray[tuple[int], np.dtype[np.object_]], text: Text) -> str:
+    return "" if any(pd.isna(value) for value in values) else text(*values)
+
+
+def _whole(value: float) -> str:
+    return f"{int(value):,}"
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:.3g} to {high:.3g}"
+
+
+def _shares_of(left: float, right: float) -> str:
+    return f"{left:.1%} / {right:.1%}"
+
+
+def _of(count: float, units: float) -> str:
+    return f"{int(count):,} of {int(units):,}"
+
+
+def _steps(value: float) -> str:
+    if math.isinf(value):
+        return "endless"
+    return f"{value:,.1f} steps" if value < 100 else f"{value:,.0f} steps"
+
+
+def _relative(per_step: float) -> str:
+    return f"{per_step * 1000 * 100:+.3g}%"
