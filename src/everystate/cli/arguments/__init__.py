@@ -1,0 +1,1 @@
+"""What the commands are given as text: models, data, selections."""

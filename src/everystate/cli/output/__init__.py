@@ -1,0 +1,1 @@
+"""What the commands give back: exit codes, messages, progress, JSON and tables."""

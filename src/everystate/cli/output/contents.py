@@ -1,0 +1,50 @@
+"""What a trace holds: each layer's cell, sizes and variables."""
+
+from typing import TYPE_CHECKING, Any
+
+from everystate.cli.output.document import print_table
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def layers_of(trace: "xr.DataTree") -> dict[str, dict[str, Any]]:
+    """Return cell, direction, sizes, variables and verification of each layer, by its path."""
+    return {leaf.path.strip("/"): _layer(leaf) for leaf in trace.leaves if leaf.data_vars}
+
+
+def _layer(leaf: "xr.DataTree") -> dict[str, Any]:
+    attrs = leaf.attrs
+    errors = {
+        str(name): value for name, value in attrs.items() if str(name).startswith("max_error_")
+    }
+    return {
+        "cell": attrs.get("cell"),
+        "direction": attrs.get("direction"),
+        "sizes": {str(name): size for name, size in leaf.sizes.items()},
+        "variables": {
+            str(name): {"dtype": str(a.dtype), "origin": a.attrs.get("origin")}
+            for name, a in leaf.data_vars.items()
+        },
+        "bytes": sum(a.nbytes for a in leaf.data_vars.values()),
+        "precision": attrs.get("precision"),
+        "tolerance": attrs.get("tolerance"),
+        **errors,
+    }
+
+
+def print_layers(trace: "xr.DataTree") -> None:
+    """Print a line for each layer."""
+    head = ("layer", "cell", "direction", "sizes", "variables", "MB")
+    print_table(head, [_line(path, layer) for path, layer in layers_of(trace).items()])
+
+
+def _line(path: str, layer: dict[str, Any]) -> list[str]:
+    return [
+        path,
+        str(layer["cell"] or ""),
+        str(layer["direction"] or ""),
+        ", ".join(f"{name} {size}" for name, size in layer["sizes"].items()),
+        " ".join(layer["variables"]),
+        f"{layer['bytes'] / 1e6:.1f}",
+    ]

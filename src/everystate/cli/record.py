@@ -1,0 +1,158 @@
+"""``everystate record``: a model, a series, a trace on disk."""
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from everystate.cli.arguments.data import DataPath, Reading
+from everystate.cli.arguments.model import ModelName, Running, open_model
+from everystate.cli.arguments.selection import Selecting
+from everystate.cli.output.contents import layers_of, print_layers
+from everystate.cli.output.document import AsJson, print_json
+from everystate.cli.output.guard import say
+from everystate.cli.output.progress import progress
+from everystate.errors import EverystateError, TraceWriteError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import xarray as xr
+
+    from everystate.cli.arguments.series import Series
+
+
+@dataclass
+class Writing:
+    """The options that say what is written, and where."""
+
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an older trace.")] = False
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a report (HTML) too.")
+    ] = None
+    as_json: AsJson = False
+
+
+def record(
+    model: ModelName,
+    data: DataPath,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the trace, by custom *.zarr.")
+    ],
+    reading: Reading,
+    running: Running,
+    selecting: Selecting,
+    writing: Writing,
+) -> None:
+    """Record every state of a model's recurrent layers while it reads a series.
+
+    A weights file runs on NumPy, no framework is needed. A model from Python runs on its own
+    framework, in the mode it is in: let your function call .eval() if it should.
+    """
+    from everystate.cli.arguments.series import read_series
+
+    _check_free(output, writing.overwrite)
+    select = selecting.select()
+    series = read_series(data, reading)
+    opened = open_model(model, running)
+    begin = perf_counter()
+    trace = _recorded(opened, series, select, running)
+    trace.attrs["model"] = model
+    seconds = perf_counter() - begin
+    _save(trace, output, writing.overwrite)
+    if writing.report is not None:
+        _report(trace, series, writing.report)
+    if writing.as_json:
+        print_json(_document(trace, series, output, writing.report, seconds))
+        return
+    say(f"read {data}: {series.describe()}")
+    others = getattr(opened, "others", {})
+    if others:
+        say(f"not recurrent, not run: {', '.join(others)}")
+    print_layers(trace)
+    typer.echo(f"wrote {output}" + (f" and {writing.report}" if writing.report else ""))
+
+
+def _recorded(model: Any, series: "Series", select: Any, running: Running) -> "xr.DataTree":
+    import everystate as es
+
+    x = _in_layout(series.values, running, weights=hasattr(model, "others"))
+    with progress("recording") as tick, redirect_stdout(sys.stderr):
+        return es.record(model, x, select=select, time=series.time, progress=tick)
+
+
+def _in_layout(x: "npt.NDArray[Any]", running: Running, *, weights: bool) -> "npt.NDArray[Any]":
+    """Return the data with a batch of one, if that was asked for; weights need none."""
+    if weights or running.time_first is None or x.ndim != 2:
+        return x
+    return x[:, None] if running.time_first else x[None]
+
+
+def _check_free(output: Path, overwrite: bool) -> None:
+    """Refuse a place that cannot be written before anything is run."""
+    if not overwrite and output.exists() and (output.is_file() or any(output.iterdir())):
+        raise TraceWriteError(f"{output} is taken. Choose another path, or add --overwrite.")
+    there = next(folder for folder in output.absolute().parents if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise TraceWriteError(f"{output}: {there} cannot be written to. Choose another path.")
+
+
+def _save(trace: "xr.DataTree", output: Path, overwrite: bool) -> None:
+    import everystate as es
+
+    try:
+        with progress("writing") as tick:
+            es.save_trace(trace, output, overwrite=overwrite, progress=tick)
+    except KeyboardInterrupt:
+        say(_left_behind(output))
+        raise
+
+
+def _left_behind(output: Path) -> str:
+    """Say what an interrupted writer left."""
+    import everystate as es
+
+    try:
+        left = es.open_trace(output, incomplete="trim")
+    except EverystateError:
+        return "nothing was saved."
+    if left.attrs["complete"]:
+        return f"{output} is as it was before."
+    kept = ", ".join(f"{leaf.path} {leaf.sizes['time']} steps" for leaf in left.leaves)
+    return f"{output} is incomplete: {kept} were saved. Open them with --trim."
+
+
+def _report(trace: "xr.DataTree", series: "Series", path: Path) -> None:
+    import xarray as xr
+
+    import everystate as es
+
+    shown = None
+    if series.values.ndim == 2:
+        coords = {} if series.time is None else {"time": series.time}
+        shown = xr.DataArray(series.values, dims=("time", "feature"), coords=coords)
+    with progress("drawing"):
+        es.report(trace, path, series=shown)
+
+
+def _document(
+    trace: "xr.DataTree", series: "Series", output: Path, report: Path | None, seconds: float
+) -> dict[str, Any]:
+    columns: Sequence[str] = series.columns
+    return {
+        "trace": str(output),
+        "report": None if report is None else str(report),
+        "model": trace.attrs["model"],
+        "data": {
+            "shape": series.values.shape,
+            "columns": columns,
+            "time": series.time_column,
+        },
+        "seconds": seconds,
+        "layers": layers_of(trace),
+    }

@@ -1,0 +1,19 @@
+"""``everystate summary``: the figures of each layer."""
+
+from everystate.cli.arguments.trace import TracePath, Trim, open_for_reading
+from everystate.cli.output.document import AsJson, print_json, print_table
+from everystate.cli.output.progress import progress
+
+
+def summary(trace: TracePath, trim: Trim = False, as_json: AsJson = False) -> None:
+    """Print the range, saturation, memory and drift of each layer's states."""
+    import everystate as es
+    from everystate.views.summary import lines_of
+
+    opened = open_for_reading(trace, trim)
+    with progress("reading"):
+        table = es.summary(opened)
+    if as_json:
+        print_json(table.to_dict("index"))
+        return
+    print_table(("", *map(str, table.index)), [[x.title, *x.cells] for x in lines_of(table)])
