@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from everystate.errors import InputTypeError, UnsupportedModelError
-from everystate.frameworks.torch.modules import recurrent_modules
-from everystate.frameworks.torch.observing import leaves
+from everystate.frameworks.torch.modules import leaves, recurrent_modules
 
 
 def matches(model: object) -> bool:

@@ -120,6 +120,13 @@ def leaf(path: str, place: Place) -> str:
     return f"{path}/{place.name}" if place.name else path
 
 
+def leaves(path: str, module: nn.Module) -> list[str]:
+    """Return the leaf paths of a recurrent module."""
+    if isinstance(module, STACKS):
+        return [leaf(path, place) for place in places(module)]
+    return [path]
+
+
 def cell_of(module: nn.Module) -> Cell:
     """Return the equations of a recurrent module."""
     if isinstance(module, (nn.LSTM, nn.LSTMCell)):
