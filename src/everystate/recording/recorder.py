@@ -2,12 +2,16 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
+from array_api_compat import array_namespace
 
+from everystate import schema
+from everystate.cells.activations import Array
 from everystate.errors import (
     EverystateWarning,
     InputError,
@@ -15,7 +19,7 @@ from everystate.errors import (
     SelectionError,
 )
 from everystate.recording.join import ALONG, Along, fill, join, make_room
-from everystate.recording.observation import Observation
+from everystate.recording.observation import Lengths, Observation, as_numpy
 from everystate.recording.replay import Recorded, replay
 from everystate.recording.selection import Select
 from everystate.recording.trace import Labels, build_trace, weights_digest
@@ -71,6 +75,7 @@ class Recorder:
         self._offsets: dict[tuple[str, int], int] = {}
         self._digests: dict[str, str] = {}
         self._called: set[str] = set()
+        self._odd_inputs: set[str] = set()
         self._in_run = False
 
     def __repr__(self) -> str:
@@ -119,6 +124,8 @@ class Recorder:
                 "more of each. There is nothing to record; check what the model was given."
             )
         self._called.add(seen.path)
+        if seen.inputs is not None and _odd(seen.inputs, range(seen.steps), seen.lengths):
+            self._odd_inputs.add(seen.path)
         sequences = self._sequences(seen.path, goes_on)
         call = seen.path, len(sequences) - goes_on
         offset = self._offset(call, seen, goes_on)
@@ -209,23 +216,23 @@ class Recorder:
                 f"ended with, at steps {joined.attrs['state_resets']}. Pass the state on if this "
                 "is one stream, or join along='batch'."
             )
-        odd = [name for name, a in joined.variables.items() if _not_finite(a, joined)]
+        odd = [n for n, a in joined.variables.items() if _odd(a, joined.steps, joined.lengths)]
+        if sequences[0].path in self._odd_inputs:
+            odd = ["its input", *(name for name in odd if name != schema.INPUTS)]
         if odd:
-            warn(
-                f"{path}: NaN or infinite values within the sequences of {', '.join(odd)}, "
-                "recorded as they are."
-            )
+            warn(f"{path}: NaN or infinite values in {', '.join(odd)}, recorded as they are.")
         return joined
 
 
-def _not_finite(a: np.ndarray[tuple[int, ...], np.dtype[np.generic]], layer: Recorded) -> bool:
+def _odd(a: Array, steps: Sequence[int] | npt.NDArray[np.int64], lengths: Lengths | None) -> bool:
+    """Whether there is NaN or infinity, time-major, before the rows' ends."""
     with np.errstate(all="ignore"):
-        if np.isfinite(a.sum()):  # NaN and infinity outlast any sum, and this one needs no memory
+        if np.isfinite(float(array_namespace(a).sum(a))):  # either outlasts any sum
             return False
-    finite = np.isfinite(a)
-    if layer.lengths is not None:
-        finite |= (layer.steps[:, None] >= layer.lengths)[:, :, None]
-    return not finite.all()
+    odd = ~np.isfinite(as_numpy(a)).all(axis=-1)
+    if lengths is not None:
+        odd &= np.asarray(steps)[:, None] < lengths
+    return bool(odd.any())
 
 
 def warn(message: str) -> None:
