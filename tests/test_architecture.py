@@ -27,6 +27,8 @@ MODULE_LINES = 350
 FUNCTION_LINES = 50
 MEDIAN_FUNCTION_LINES = 10
 PARAMETERS = 7
+DROP_IN = ("dynamic_rnn", "bidirectional_dynamic_rnn")
+"""Functions that take the arguments of the function of another library that they replace."""
 FORBIDDEN_NAMES = ("utils.py", "helpers.py", "common.py")
 
 HEAVY = (
@@ -81,7 +83,7 @@ def too_large(path: Path) -> list[str]:
         where = f"{path}:{function.lineno} {function.name}"
         if length(function) > FUNCTION_LINES:
             found.append(f"{where}: {length(function)} lines, at most {FUNCTION_LINES}")
-        if parameters(function) > PARAMETERS:
+        if parameters(function) > PARAMETERS and function.name not in DROP_IN:
             found.append(f"{where}: {parameters(function)} parameters, at most {PARAMETERS}")
     return found
 
@@ -244,7 +246,7 @@ def test_importing_everystate_loads_nothing_else() -> None:
 
 
 def test_the_core_loads_no_framework_and_draws_nothing() -> None:
-    core = {"numpy", "xarray", "zarr", "pandas"}  # xarray stands on pandas
+    core = {"numpy", "xarray", "zarr", "pandas", "pyarrow"}  # xarray loads pandas, that pyarrow
     code = "import everystate as es; es.record, es.recording, es.unroll, es.Select, es.open_trace"
     assert set(loaded_by(code)) <= core
 
@@ -272,11 +274,10 @@ def test_each_public_name_shows_an_example(name: str) -> None:
     assert ">>> " in docstring
 
 
-@pytest.mark.parametrize("first", everystate.__all__)
-def test_no_folder_hides_a_public_name(first: str) -> None:
+def test_no_folder_hides_a_public_name() -> None:
     """Importing a folder binds it in the package: one named like a verb would take its place."""
     names = ", ".join(f"everystate.{name}" for name in everystate.__all__)
-    code = f"import everystate; everystate.{first}; assert all(map(callable, [{names}]))"
+    code = f"import everystate; [{names}]; assert all(map(callable, [{names}])), [{names}]"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
