@@ -17,8 +17,8 @@ are called, on the class or on the instance:
 [0.1, 0.19, 0.271, 0.344, 0.41]
 
 A state is a tensor, or any nesting of tuples, lists and dicts of tensors, with as many
-tensors as there are names, in that order. Further dimensions than (batch, units) are
-flattened into units.
+tensors as there are names, in that order; a dict whose keys are the names goes by them.
+Further dimensions than (batch, units) are flattened into units.
 """
 
 from collections.abc import Iterator, Mapping
@@ -61,6 +61,8 @@ def states(path: str, names: tuple[str, ...], value: Any) -> dict[str, Tensor]:
     """
     last = value[-1] if isinstance(value, (tuple, list)) and value else None
     for candidate in (value, last):
+        if isinstance(candidate, Mapping) and set(candidate) == set(names):
+            candidate = {name: candidate[name] for name in names}  # whatever its order
         found = list(_tensors(candidate))
         if len(found) == len(names):
             return dict(zip(names, found, strict=True))
