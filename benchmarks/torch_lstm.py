@@ -1,10 +1,10 @@
 """What `everystate.record` costs beside PyTorch's fused LSTM and the hand-written loop."""
 
 import torch
+from benchmarks.timing import best_of
 from torch import Tensor, nn
 
 import everystate as es
-from benchmarks.timing import best_of
 
 SHAPES = [(32, 100, 64, 128), (64, 200, 128, 512), (1, 2000, 32, 256), (16, 1000, 8, 64)]
 """(batch, time, features, units)."""

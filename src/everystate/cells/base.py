@@ -154,7 +154,9 @@ class Cell(ABC):
         array, shape (..., gates * units)
         """
         a = x @ w.W.T
-        return a if w.b is None else a + w.b
+        if w.b is not None:
+            a += w.b
+        return a
 
     def from_state(self, w: Weights, h: Array) -> Array:
         """Return ``R h + b_R``: what the state before each step gives to the gates.
@@ -171,7 +173,9 @@ class Cell(ABC):
         array, shape (..., gates * units)
         """
         a = h @ w.R.T
-        return a if w.b_R is None else a + w.b_R
+        if w.b_R is not None:
+            a += w.b_R
+        return a
 
     @abstractmethod
     def evolve(self, w: Weights, a_x: Array, a_h: Array, before: States) -> dict[str, Array]:

@@ -45,7 +45,8 @@ class Pair:
     def error(self) -> Array:
         """Return the scaled difference, zero where it does not count."""
         xp = array_namespace(self.ours, self.theirs)
-        error = xp.abs(self.ours - self.theirs) / (1.0 + xp.abs(self.theirs))
+        error = xp.abs(self.ours - self.theirs)
+        error /= 1.0 + xp.abs(self.theirs)
         if self.valid is None:
             return error
         mask = xp.asarray(self.valid[:, :, None], device=error.device)
