@@ -52,7 +52,9 @@ def main() -> None:
 
     # What is not selected is not computed.
     few = es.record(model, x, select=es.Select(layers="encoder", variables="c", every=10))
-    print(f"selected: {list(few['encoder/layer_0'].data_vars)}, {dict(few['encoder/layer_0'].sizes)}")
+    print(
+        f"selected: {list(few['encoder/layer_0'].data_vars)}, {dict(few['encoder/layer_0'].sizes)}"
+    )
 
     # Your own loop over a stream: the calls become one sequence.
     with torch.no_grad(), es.recording(model.encoder, along="time") as recorder:

@@ -1,12 +1,12 @@
 """The demo: one recorded pass over the whole series, and what its states and errors say.
 
-The method was fixed before the labelled part was looked at, but for two things that the normal part
-alone shows: as `c` grows all through the pass, `h` and `c` are scored apart, and the states of
-windows as trained are scored as well.
+Scores, smoothing and thresholds were fixed before the first run over the whole series. After it,
+`h` and `c` were parted, which had been one score, and the states of windows were added, because
+`c` grows all through the pass, as the normal part alone shows. Every score tried is listed.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import Final
 
@@ -25,7 +25,8 @@ from everystate.demo.alarms import (
     past_windows,
 )
 from everystate.demo.autoencoder import Autoencoder, State, Windows
-from everystate.demo.series import FIT, HELD_OUT, NORMAL_STEPS, Series, load_series
+from everystate.demo.findings import Counter, Findings, Stretch
+from everystate.demo.series import FIT, HELD_OUT, NORMAL_STEPS, WEIGHTS, Series, load_series
 
 STRIDE: Final = 4
 """Steps from one window to the next. Every window (1) raises the same alarms; coarser strides (8,
@@ -34,120 +35,38 @@ SPARSE: Final = 4
 """Of how many windows one is written down from the carried state, for its mean error."""
 SMOOTH: Final = 23
 """Steps over which scores are averaged: an eighth of a window."""
-MARKED: Final = {
-    "c of the one pass": "c out of its normal range",
-    "h of the one pass": "h out of its normal range",
-    "reconstruction error": "reconstruction error out of its normal range",
-}
-"""Scores whose alarms are marked in the report, and what the marks are called."""
+
+Stage = Callable[[str], AbstractContextManager[Callable[[int, int], None] | None]]
+"""Gets the name of a stage and returns the context to do it in; see `run`."""
 
 
-@dataclass(frozen=True)
-class Stretch:
-    """What happens to the memory in a stretch of the one pass.
-
-    Parameters
-    ----------
-    steps : tuple of int
-        Half-open range of steps.
-    largest_c : float
-        Largest ``|c|`` of any unit.
-    units_outside : int
-        Units whose ``c`` goes beyond all it reaches in windows of normal data.
-    carried_error : float
-        Mean squared error of the last window, written down from the state of the one pass.
-    restarted_error : float
-        The same with an encoder that starts anew for each window, as it was trained.
-    """
-
-    steps: Range
-    largest_c: float
-    units_outside: int
-    carried_error: float
-    restarted_error: float
+def _in_silence(task: str) -> AbstractContextManager[None]:
+    """Do a stage without a word."""
+    return nullcontext()
 
 
-@dataclass(frozen=True)
-class Counter:
-    """The unit whose ``c`` is largest at the end, and what its forget gate does.
-
-    Parameters
-    ----------
-    unit : int
-        Which unit.
-    last_forgot : int
-        Last step with a forget gate below 0.9.
-    least_forget : float
-        Lowest value of the forget gate from step 1,200 on.
-    growth : float
-        What ``c`` gains a step, on average, from step 1,200 on.
-    """
-
-    unit: int
-    last_forgot: int
-    least_forget: float
-    growth: float
-
-
-@dataclass(frozen=True, eq=False)
-class Findings:
-    """What the demo found.
-
-    Parameters
-    ----------
-    series : Series
-        The data.
-    window : int
-        Steps of the windows the network was trained on.
-    trace : xarray.DataTree
-        Every state, gate and input of the encoder in one pass over the series.
-    stretches : list of Stretch
-        The memory along the pass.
-    counter : Counter
-        What drives it.
-    methods : dict of str to Alarms
-        The alarms of each score.
-    """
-
-    series: Series
-    window: int
-    trace: xr.DataTree
-    stretches: list[Stretch]
-    counter: Counter
-    methods: dict[str, Alarms]
-
-    @property
-    def event(self) -> Range:
-        """The labelled steps, and the window after them, whose memory still holds them."""
-        assert self.series.labelled is not None
-        start, stop = self.series.labelled
-        return start, min(stop + self.window, self.series.values.size)
-
-    def marks(self) -> dict[str, Range | list[Range]]:
-        """Return the places to mark in the report."""
-        assert self.series.labelled is not None
-        marks: dict[str, Range | list[Range]] = {"labelled anomaly": self.series.labelled}
-        for name, label in MARKED.items():
-            if places := self.methods[name].ranges(self.window):
-                marks[label] = places
-        return marks
-
-
-def run(progress: Callable[[int, int], None] | None = None) -> Findings:
+def run(stage: Stage = _in_silence) -> Findings:
     """Record one pass over the whole series and score it.
 
     Parameters
     ----------
-    progress : callable, optional
-        Called with (steps done, steps in all) while the pass is recorded.
+    stage : callable, optional
+        Gets the name of a stage and returns a context to do it in, which yields what is called
+        with (steps done, steps in all), or None.
     """
     model, series = Autoencoder(), load_series("TEST")
     sequence = model.scale(series.values)
     select = es.Select(variables=("states", "gates", "inputs"))
-    trace = es.record(model.encoder, sequence, select=select, progress=progress)
+    with stage("recording") as tick:
+        trace = es.record(model.encoder, sequence, select=select, progress=tick)
+    trace.attrs["model"] = WEIGHTS.name
+    with stage("scoring"):
+        return _examine(model, series, sequence, trace)
+
+
+def _examine(model: Autoencoder, series: Series, sequence: Windows, trace: xr.DataTree) -> Findings:
     states = trace["encoder"].to_dataset()
     h, c = states.h.values[0], states.c.values[0]
-
     ends = np.arange(model.window, series.values.size + 1, STRIDE)
     windows = model.cut(sequence, ends)
     code = model.encode(windows)

@@ -1,0 +1,59 @@
+"""Every example runs, and does what it says."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from everystate.demo.series import WEIGHTS
+from everystate.testing import importorskip
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture
+def example(tmp_path):
+    importorskip("torch")
+
+    def run(name, *arguments):
+        command = [sys.executable, EXAMPLES / name, *arguments]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def test_every_example_has_a_test():
+    tested = {"record_pytorch.py", "train_demo.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+
+
+def test_record_pytorch(example):
+    printed = example("record_pytorch.py")
+    assert "Group: /decoder/layer_1" in printed
+    assert "selected: ['c', 'initial_h', 'initial_c'], {'batch': 3, 'time': 20" in printed
+    assert "stream of 4 chunks: {'batch': 3, 'time': 200, 'unit': 16}" in printed
+    assert "|d c_last / d x_t|" in printed
+
+
+def test_train_demo_gives_the_same_weights_again_and_others_for_another_seed(example, tmp_path):
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        file = f"{name}.safetensors"
+        assert file in example("train_demo.py", "--epochs", "1", "--seed", seed, "--output", file)
+    a, b, c = (load_file(tmp_path / f"{name}.safetensors") for name in "abc")
+    assert all(np.array_equal(a[name], b[name]) for name in a)
+    assert not np.array_equal(a["encoder.weight_hh_l0"], c["encoder.weight_hh_l0"])
+
+
+def test_train_demo_writes_what_the_demo_reads(example, tmp_path):
+    example("train_demo.py", "--epochs", "1", "--output", "new.safetensors")
+    new, shipped = load_file(tmp_path / "new.safetensors"), load_file(WEIGHTS)
+    assert {n: a.shape for n, a in new.items()} == {n: a.shape for n, a in shipped.items()}
+    for fixed in ("mean", "std", "window"):
+        assert new[fixed] == shipped[fixed]
