@@ -2,5 +2,19 @@
 
 from everystate.frameworks.tensorflow import rnn_cell
 from everystate.frameworks.tensorflow.dynamic import bidirectional_dynamic_rnn, dynamic_rnn
+from everystate.frameworks.tensorflow.files import read_graph
+from everystate.frameworks.tensorflow.model import call, layers, matches, observe, unroll
+from everystate.frameworks.tensorflow.tap import tap
 
-__all__ = ["bidirectional_dynamic_rnn", "dynamic_rnn", "rnn_cell"]
+__all__ = [
+    "bidirectional_dynamic_rnn",
+    "call",
+    "dynamic_rnn",
+    "layers",
+    "matches",
+    "observe",
+    "read_graph",
+    "rnn_cell",
+    "tap",
+    "unroll",
+]

@@ -45,7 +45,7 @@ class FoundCell:
     states: dict[Value, str] = field(default_factory=dict)
 
 
-class _Net:
+class Net:
     """Ops with their producers and consumers."""
 
     def __init__(self, ops: Iterable[Op]) -> None:
@@ -65,17 +65,18 @@ class _Net:
         return value
 
     def made_by(self, value: Value, *types: str) -> Op | None:
+        """Return the op of one of some types that made a value, or None."""
         op = self.producer.get(self.source(value))
         return op if op is not None and op.type in types else None
 
-    def ancestors(self, value: Value) -> Iterator[Op]:
-        """Yield the ops behind a value, the nearest first."""
+    def ancestors(self, value: Value, but: tuple[str, ...] = ()) -> Iterator[Op]:
+        """Yield the ops behind a value, the nearest first; none behind ops of the types `but`."""
         seen: set[int] = set()
         level = [self.producer.get(value)]
         while level:
             following = []
             for op in level:
-                if op is None or id(op) in seen:
+                if op is None or id(op) in seen or op.type in but:
                     continue
                 seen.add(id(op))
                 yield op
@@ -83,6 +84,7 @@ class _Net:
             level = following
 
     def constant(self, value: Value) -> bool:
+        """Whether a value is a constant of the step itself."""
         op = self.producer.get(self.source(value))
         return op is not None and op.type == "Const"
 
@@ -95,7 +97,7 @@ def recognised(ops: Iterable[Op]) -> list[FoundCell]:
     ops : iterable of Op
         In the order of computation.
     """
-    net = _Net(ops)
+    net = Net(ops)
     found = []
     for op in net.ops:
         if op.type in ("LSTMBlockCell", "GRUBlockCell"):
@@ -115,7 +117,7 @@ def _block_cell(op: Op) -> FoundCell:
     return FoundCell("GRU", op, {"r": r, "z": z, "n": n}, {h: "h"})
 
 
-def _parts(net: _Net, split: Op) -> dict[Value, int]:
+def _parts(net: Net, split: Op) -> dict[Value, int]:
     """Return each value computed, element by element, from one part of a split alone."""
     part = {value: k for k, value in enumerate(split.outputs)}
     waiting = list(split.outputs)
@@ -133,7 +135,7 @@ def _parts(net: _Net, split: Op) -> dict[Value, int]:
     return part
 
 
-def _lstm(net: _Net, split: Op) -> Iterator[FoundCell]:
+def _lstm(net: Net, split: Op) -> Iterator[FoundCell]:
     part = _parts(net, split)
     for add in net.ops:
         if add.type not in ADDITIONS or len(add.inputs) != 2:
@@ -152,7 +154,7 @@ def _lstm(net: _Net, split: Op) -> Iterator[FoundCell]:
 
 
 def _with_output(
-    net: _Net, split: Op, add: Op, gates: dict[str, Value], part: dict[Value, int], rest: int
+    net: Net, split: Op, add: Op, gates: dict[str, Value], part: dict[Value, int], rest: int
 ) -> Iterator[FoundCell]:
     """Complete an LSTM by its output gate: ``h' = o * activation(c')``, projected or not."""
     states: dict[Value, str] = dict.fromkeys(_onwards(net, add.outputs[0], CLIPS), "c")
@@ -168,7 +170,7 @@ def _with_output(
             return
 
 
-def _onwards(net: _Net, value: Value, types: tuple[str, ...], once: str = "") -> list[Value]:
+def _onwards(net: Net, value: Value, types: tuple[str, ...], once: str = "") -> list[Value]:
     """Return a value and what ops of some types make of it, one after the other."""
     found = [value]
     while True:
@@ -180,7 +182,7 @@ def _onwards(net: _Net, value: Value, types: tuple[str, ...], once: str = "") ->
             types = tuple(t for t in types if t != once)
 
 
-def _gru(net: _Net, add: Op) -> Iterator[FoundCell]:
+def _gru(net: Net, add: Op) -> Iterator[FoundCell]:
     products = [net.made_by(v, "Mul") for v in add.inputs]
     for first, second in (products, products[::-1]):
         if first is None or second is None:
@@ -201,12 +203,12 @@ def _gru(net: _Net, add: Op) -> Iterator[FoundCell]:
                 return
 
 
-def _depends(net: _Net, value: Value, on: Value) -> bool:
+def _depends(net: Net, value: Value, on: Value) -> bool:
     on = net.source(on)
     return any(net.source(v) == on for op in net.ancestors(value) for v in op.inputs)
 
 
-def _reset(net: _Net, n: Value, h: Value, z: Value) -> Value | None:
+def _reset(net: Net, n: Value, h: Value, z: Value) -> Value | None:
     """Return the reset gate: what the candidate multiplies by, h itself or what is made of it."""
     products = [
         op
@@ -224,7 +226,7 @@ def _reset(net: _Net, n: Value, h: Value, z: Value) -> Value | None:
     return None
 
 
-def _activated(net: _Net, value: Value) -> bool:
+def _activated(net: Net, value: Value) -> bool:
     op = net.made_by(value, "Sigmoid", "Split", "SplitV", *CLIPS)
     if op is None or op.type not in ("Split", "SplitV"):
         return op is not None

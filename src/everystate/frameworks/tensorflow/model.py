@@ -1,0 +1,197 @@
+"""TensorFlow for the public verbs: `record` for graphs and their files, `unroll` for cells."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import graph_pb2
+from tensorflow.python.framework import dtypes
+
+from everystate.errors import InputError, UnsupportedModelError
+from everystate.frameworks.tensorflow.dynamic import dynamic_rnn
+from everystate.frameworks.tensorflow.files import is_graph_file, read_graph
+from everystate.frameworks.tensorflow.loops import Nested
+from everystate.frameworks.tensorflow.tap import TappedLayer, tapped_layers
+from everystate.recording.observation import Observation
+from everystate.recording.recorder import Recorder
+
+_recorder: ContextVar[Recorder | None] = ContextVar("everystate_tensorflow_recorder", default=None)
+
+
+def matches(model: object) -> bool:
+    """Whether this is a GraphDef, the path of a graph, or a cell of TensorFlow 1."""
+    return isinstance(model, graph_pb2.GraphDef) or is_graph_file(model) or _is_cell(model)
+
+
+def _is_cell(model: object) -> bool:
+    return any(
+        base.__name__ == "RNNCell" and "legacy" in base.__module__ for base in type(model).__mro__
+    )
+
+
+def layers(model: Any) -> Sequence[str]:
+    """Return the path of each recurrent layer of a graph."""
+    return [layer.path for layer in _tapped(model)[1]]
+
+
+@contextmanager
+def observe(model: Any, recorder: Recorder) -> Iterator[None]:
+    """Have `call` in this block report to `recorder`: a graph runs nowhere else."""
+    token = _recorder.set(recorder)
+    try:
+        yield
+    finally:
+        _recorder.reset(token)
+
+
+def call(model: Any, inputs: Sequence[Any]) -> dict[str, dict[str, Any]]:
+    """Run the tapped graph once.
+
+    Parameters
+    ----------
+    model : GraphDef or path
+        The graph.
+    inputs : sequence
+        One mapping from the names of placeholders to arrays; or the arrays themselves, in the
+        order of the placeholders.
+
+    Returns
+    -------
+    dict
+        For each layer's path its states and gates, (time, batch, units).
+
+    Raises
+    ------
+    InputError
+        If a feed is missing, unknown, or of another shape or kind than its placeholder.
+    """
+    graph, found = _tapped(model)
+    feeds = _feeds(graph, inputs, found)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.import_graph_def(graph, name="")
+        fetches = {a.path: (a.variables, a.initial, a.lengths or ()) for a in found}
+        values = session.run(fetches, feeds)
+    recorder = _recorder.get()
+    for layer in found if recorder is not None else ():
+        assert recorder is not None
+        recorder.observe(_observation(layer, *values[layer.path]))
+    return {path: variables for path, (variables, _, _) in values.items()}
+
+
+def _observation(layer: TappedLayer, variables: Any, initial: Any, lengths: Any) -> Observation:
+    # c first: the cell's width is that of c, where h is projected.
+    ordered = sorted(variables, key=lambda name: name != "c")
+    return Observation(
+        path=layer.path,
+        observed={name: _wide(variables[name]) for name in ordered},
+        initial={name: _wide(a) for name, a in initial.items()},
+        lengths=np.asarray(lengths, np.int64) if layer.lengths else None,
+        precision=next(iter(variables.values())).dtype.name,
+        attrs={"cell": layer.family} if layer.family else {},
+    )
+
+
+def _wide(a: Any) -> Any:
+    return a if a.dtype.name in ("float32", "float64") else a.astype(np.float32)
+
+
+def _tapped(model: Any) -> tuple[graph_pb2.GraphDef, list[TappedLayer]]:
+    if isinstance(model, graph_pb2.GraphDef):
+        return tapped_layers(model)
+    if _is_cell(model):
+        raise UnsupportedModelError(
+            f"a {type(model).__name__} alone is no model to record. Use es.unroll(cell, inputs), "
+            "or dynamic_rnn of everystate.frameworks.tensorflow in place of TensorFlow's."
+        )
+    path = Path(model)
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file or folder.")
+    return _read_and_tapped(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read_and_tapped(path: Path, changed: int) -> tuple[graph_pb2.GraphDef, list[TappedLayer]]:
+    return tapped_layers(read_graph(path))
+
+
+def _feeds(
+    graph: graph_pb2.GraphDef, inputs: Sequence[Any], found: Sequence[TappedLayer]
+) -> dict[str, Any]:
+    """Return arrays by tensor name, checked against the placeholders that the layers need."""
+    needed = _placeholders_behind(graph, found)
+    placeholders = {n.name: n for n in graph.node if n.op.startswith("Placeholder")}
+    there = ", ".join(f"{n.name} {_shape(n)}" for n in placeholders.values())
+    if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+        given = {str(name).removesuffix(":0"): value for name, value in inputs[0].items()}
+    elif len(inputs) > len(needed):
+        raise InputError(f"feeds: got {len(inputs)} arrays for the placeholders: {there}.")
+    else:
+        given = {n.name: value for n, value in zip(needed, inputs, strict=False)}
+    for name in given:
+        if name not in placeholders:
+            raise InputError(f"feeds: the graph has no placeholder {name}; there are: {there}.")
+    missing = [n.name for n in needed if n.name not in given and n.op == "Placeholder"]
+    if missing:
+        raise InputError(
+            f"feeds: {', '.join(missing)} missing. Give {{name: array}}; there are: {there}."
+        )
+    return {f"{name}:0": _checked(placeholders[name], value) for name, value in given.items()}
+
+
+def _checked(placeholder: Any, value: Any) -> Any:
+    wanted = dtypes.as_dtype(placeholder.attr["dtype"].type)
+    array = np.asarray(value)
+    shape = placeholder.attr["shape"].shape if "shape" in placeholder.attr else None
+    if shape is not None and not tf.TensorShape(shape).is_compatible_with(array.shape):
+        raise InputError(
+            f"feeds: {placeholder.name} has shape {array.shape}, expected {_shape(placeholder)}."
+        )
+    if array.dtype.kind not in "biuf" and wanted != dtypes.string:
+        raise InputError(f"feeds: {placeholder.name} holds {array.dtype}, expected {wanted.name}.")
+    return array if wanted == dtypes.string else array.astype(wanted.as_numpy_dtype)
+
+
+def _shape(placeholder: Any) -> str:
+    shape = tf.TensorShape(placeholder.attr["shape"].shape)
+    return "of any shape" if shape.rank is None else str(tuple(shape.as_list()))
+
+
+def _placeholders_behind(graph: graph_pb2.GraphDef, found: Sequence[TappedLayer]) -> list[Any]:
+    names = [t for a in found for t in (*a.variables.values(), *a.initial.values())]
+    nodes = [name.partition(":")[0] for name in names]
+    behind = tf.compat.v1.graph_util.extract_sub_graph(graph, nodes)
+    return [n for n in behind.node if n.op.startswith("Placeholder")]
+
+
+class Unrolled(NamedTuple):
+    """What `unroll` returns, batch-major."""
+
+    outputs: Nested
+    final_state: Nested
+    states: Nested
+
+
+def unroll(layer: Any, *inputs: Any) -> Unrolled:
+    """Run a cell over a sequence as `dynamic_rnn` does.
+
+    Parameters
+    ----------
+    layer : RNNCell
+        The cell.
+    *inputs : tensor
+        The input, (batch, time, features); then the initial state, if there is one.
+    """
+    if not _is_cell(layer):
+        raise UnsupportedModelError(
+            f"unroll: got a {type(layer).__name__}, expected a cell. For a graph use es.record, "
+            "or tap of everystate.frameworks.tensorflow."
+        )
+    x = tf.convert_to_tensor(inputs[0])
+    initial = inputs[1] if len(inputs) > 1 else None
+    outputs, final_state, states = dynamic_rnn(layer, x, None, initial, dtype=x.dtype)
+    return Unrolled(outputs, final_state, states)
