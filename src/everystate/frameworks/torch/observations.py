@@ -83,9 +83,7 @@ def check_run_again(seen: Observation) -> None:
         )
 
 
-def of_steps(
-    path: str, steps: list[Step], *, edited: bool, equations: dict[str, Any]
-) -> Observation:
+def of_steps(path: str, steps: list[Step], edited: int, equations: dict[str, Any]) -> Observation:
     """Return the observation of a layer that was called step by step.
 
     Parameters
@@ -94,8 +92,8 @@ def of_steps(
         Leaf path.
     steps : list of Step
         In order of time.
-    edited : bool
-        Whether a step may have started from another state than the one before it ended with.
+    edited : int
+        How many steps started from another state than the one before them ended with.
     equations : dict
         What `equations` says of the layer; of a custom cell just its attributes.
     """
@@ -110,7 +108,7 @@ def of_steps(
         final=steps[-1].after,
         inputs=torch.stack(inputs) if inputs else None,
         previous=previous,
-        **equations,
+        **{**equations, "attrs": {**equations["attrs"], "edited_steps": edited}},
     )
 
 

@@ -4,15 +4,20 @@ A decoder calls its layer once per step and hands the state on; the steps are on
 The rule: a call that starts from the state the call before it ended with goes on in time.
 A one-step call may also start from a state edited in between (attention, dropout): it goes
 on in time too, unless it starts afresh, from zeros or from where the sequence began.
+Sequences whose steps take turns (two texts read side by side by one cell) are told apart by
+the state that each step starts from.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 States = Mapping[str, Tensor]
+Version = list[tuple[Tensor, int]]
+"""A module's weights, and how often each was changed in place."""
 
 
 @dataclass(eq=False)
@@ -38,6 +43,8 @@ class Line:
         Whether all its calls were of one step.
     handed_over : bool
         Whether a part of it has been recorded already.
+    version, equations
+        The module's weights when the steps not handed over ran, and what was read of them.
     """
 
     first: tuple[States, ...] = ()
@@ -45,6 +52,14 @@ class Line:
     stepwise: bool = True
     handed_over: bool = False
     steps: list[tuple[Step, ...]] = field(default_factory=list)
+    version: Version = field(default_factory=list)
+    equations: list[dict[str, Any]] = field(default_factory=list)
+
+    def ends_with(self, before: tuple[States, ...] | None) -> bool:
+        """Whether the states `before` are just those that this stretch has come to."""
+        if before is None or not self.last or not _comparable(before, self.last):
+            return False
+        return _equal(before, self.last)
 
     def goes_on(self, before: tuple[States, ...] | None, one_step: bool) -> bool:
         """Whether a call that starts from the states `before` goes on with this stretch.
@@ -56,19 +71,19 @@ class Line:
         one_step : bool
             Whether the call is one step long.
         """
-        if before is None or not self.last or not _comparable(before, self.last):
-            return False
-        if _equal(before, self.last):
+        if self.ends_with(before):
             return True
-        edited = one_step and self.stepwise
-        return edited and not _equal(before, self.first) and not _zero(before)
+        if before is None or not (one_step and self.stepwise and self.last):
+            return False
+        like = _comparable(before, self.last)
+        return like and not _equal(before, self.first) and not _zero(before)
 
     @property
-    def edited(self) -> bool:
-        """Whether some step not handed over did not start where the one before it ended."""
+    def edited_steps(self) -> int:
+        """How many steps not handed over did not start where the one before them ended."""
         pairs = zip(self.steps, self.steps[1:], strict=False)
-        return not all(
-            _equal(tuple(s.before for s in b), tuple(s.after for s in a)) for a, b in pairs
+        return sum(
+            not _equal(tuple(s.before for s in b), tuple(s.after for s in a)) for a, b in pairs
         )
 
 
@@ -79,7 +94,12 @@ def _comparable(a: tuple[States, ...], b: tuple[States, ...]) -> bool:
 
 def _equal(a: tuple[States, ...], b: tuple[States, ...]) -> bool:
     pairs = ((x[name], y[name]) for x, y in zip(a, b, strict=True) for name in x)
-    return all(x is y or torch.equal(x, y) for x, y in pairs)
+    return all(x is y or torch.equal(x, y) or _equal_but_nan(x, y) for x, y in pairs)
+
+
+def _equal_but_nan(x: Tensor, y: Tensor) -> bool:
+    both = x.isnan() & y.isnan()
+    return bool(both.any()) and bool(((x == y) | both).all())
 
 
 def _zero(a: tuple[States, ...]) -> bool:

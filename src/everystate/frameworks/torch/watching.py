@@ -3,7 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +22,13 @@ from everystate.frameworks.torch.observations import (
     plain,
 )
 from everystate.frameworks.torch.passes import Call, Pass, bind, passes, restored, time_major
-from everystate.frameworks.torch.sequences import Line, Step
+from everystate.frameworks.torch.sequences import Line, States, Step, Version
 from everystate.recording.observation import Observation
 from everystate.recording.recorder import Recorder
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
-Version = list[tuple[Tensor, int]]
+LINES: Final = 4
+"""Stretches of time that a module is taken to be in at most, their steps taking turns."""
 
 
 def untraced(hook: Hook) -> Hook:
@@ -46,10 +47,8 @@ class Watcher:
     def __init__(self, path: str, module: nn.Module, recorder: Recorder) -> None:
         self.path, self.module, self.recorder = path, module, recorder
         self.called = False
-        self.line = Line()
+        self.begin(Line())
         self.arguments = _arguments(module)
-        self.kept: list[dict[str, Any]] = []  # the equations of the steps gathered
-        self.version: Version = []
 
     def attach(self) -> list[Any]:
         """Set the hooks; return what removes them."""
@@ -79,20 +78,30 @@ class Watcher:
         raise NotImplementedError
 
     def end_line(self) -> None:
-        """Hand over the steps gathered; the next call begins a new stretch of time."""
-        self.hand_over_steps()
-        self.line = Line()
+        """Hand over all steps gathered; the next call begins a new stretch of time."""
+        for line in self.lines:
+            self.hand_over_steps(line)
+        self.begin(Line())
 
-    def hand_over_steps(self) -> None:
-        """Hand over the steps gathered; the next call may go on with them."""
-        if not self.line.steps:
-            return
-        for k, name in enumerate(leaves(self.path, self.module)):
-            steps = [step[k] for step in self.line.steps]
-            seen = of_steps(name, steps, edited=self.line.edited, equations=self.kept[k])
-            self.hand_over(seen, self.line.handed_over)
-        self.line.steps = []
-        self.line.handed_over = True
+    def begin(self, line: Line) -> None:
+        """Begin a stretch of time; no call goes on with those before it any more."""
+        self.lines, self.line = [line], line
+
+    def hand_over_line(self) -> None:
+        """Hand over all steps gathered; the next call may go on with the stretch at hand."""
+        for line in self.lines:
+            if line is not self.line:
+                self.hand_over_steps(line)
+        self.hand_over_steps(self.line)
+        self.lines = [self.line]
+
+    def hand_over_steps(self, line: Line) -> None:
+        """Hand over the steps gathered of a stretch of time."""
+        steps, edited, line.steps = line.steps, line.edited_steps, []
+        for k, name in enumerate(leaves(self.path, self.module) if steps else ()):
+            seen = of_steps(name, [s[k] for s in steps], edited, line.equations[k])
+            self.hand_over(seen, line.handed_over)
+        line.handed_over = line.handed_over or bool(steps)
 
     def hand_over(self, seen: Observation, goes_on: bool) -> None:
         """Hand one observation to the recorder, on which the user's contexts have no hold."""
@@ -102,16 +111,32 @@ class Watcher:
     def gather(self, step: tuple[Step, ...], given: bool) -> None:
         """Take one step; begin a new stretch of time if it does not go on with this one."""
         before = tuple(s.before for s in step)
-        if not self.line.goes_on(before if given else None, one_step=True):
-            self.end_line()
-        elif not _alike(self.version, _version(self.module)):
-            self.hand_over_steps()  # the weights changed: these steps ran with those before
+        self.turn_to(before if given else None)
+        version = _version(self.module)
+        if self.line.steps and not _alike(self.line.version, version):
+            self.hand_over_line()  # the weights changed: these ran with those before
         if not self.line.steps:
-            self.version = _version(self.module)
-            self.kept = [copied(self.equations(k)) for k in range(len(before))]
+            self.line.version = version
+            self.line.equations = [copied(self.equations(k)) for k in range(len(before))]
         self.line.first = self.line.first or before
         self.line.last = tuple(s.after for s in step)
         self.line.steps.append(step)
+
+    def turn_to(self, before: tuple[States, ...] | None) -> None:
+        """Make the stretch at hand the one that a step from the states `before` goes on with."""
+        if self.line.ends_with(before):
+            return
+        other = next((line for line in self.lines if line.ends_with(before)), None)
+        if other is None and self.line.goes_on(before, one_step=True):
+            return
+        if self.line.handed_over:
+            self.end_line()  # the recorder goes on with nothing but the last
+            return
+        self.line = other or Line()
+        if other is None:
+            self.lines = [line for line in self.lines if line.steps] + [self.line]
+        if len(self.lines) > LINES:
+            self.hand_over_steps(self.lines.pop(0))
 
     def equations(self, k: int) -> dict[str, Any]:
         """Return cell, weights and what else there is to say of one leaf."""
@@ -154,7 +179,7 @@ class _StackWatcher(Watcher):
             if ran is not None:
                 output, final = ran
                 last = tuple({"h": h, "c": c} for h, c in zip(*final, strict=True))
-                self.line = Line(before, last, stepwise=False, handed_over=True)
+                self.begin(Line(before, last, stepwise=False, handed_over=True))
                 self.shown = True
                 return restored(self.module, x, output, final)
         return type(self.module).forward(self.module, x, hx)
@@ -163,7 +188,7 @@ class _StackWatcher(Watcher):
         """Whether a call of several steps goes on with the line; what was gathered goes first."""
         goes_on = self.line.goes_on(given, one_step=False)
         if goes_on:
-            self.hand_over_steps()
+            self.hand_over_line()
         else:
             self.end_line()
         return goes_on
@@ -192,7 +217,7 @@ class _StackWatcher(Watcher):
             if p.place.layer < self.module.num_layers - 1:
                 check_run_again(seen)
             self.hand_over(seen, goes_on)
-        self.line = Line(before, tuple(_kept(p.final) for p in found), False, handed_over=True)
+        self.begin(Line(before, tuple(_kept(p.final) for p in found), False, handed_over=True))
 
     def _passes(self, call: Call, out: Any, final: tuple[Tensor, ...]) -> list[Pass]:
         final = tuple(s.unsqueeze(1) if s.dim() == 2 else s for s in final)
