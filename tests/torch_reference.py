@@ -108,7 +108,9 @@ def by_cells(
             state = torch.func.functional_call(cell, weights, (before[t], state))
             steps[t] = state if isinstance(state, tuple) else (state,)
         names = ("h", "c")[: len(steps[0])]
-        found[path] = {n: torch.stack([steps[t][k] for t in range(len(x))]) for k, n in enumerate(names)}
+        found[path] = {
+            n: torch.stack([steps[t][k] for t in range(len(x))]) for k, n in enumerate(names)
+        }
         outputs.append(found[path]["h"])
         if len(outputs) == 1 + module.bidirectional:
             before, outputs = torch.cat(outputs, -1), []

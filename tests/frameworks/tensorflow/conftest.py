@@ -15,7 +15,7 @@ from everystate.testing import importorskip
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 tf = importorskip("tensorflow")
 
-from everystate.frameworks.tensorflow import rnn_cell  # noqa: E402 - after the skip
+from everystate.frameworks.tensorflow import rnn_cell
 
 MODES = ("v1", "v2", "function", "eager")
 Weights = list[tuple[Any, np.ndarray]]

@@ -16,7 +16,7 @@ from everystate.testing import importorskip
 
 tf = importorskip("tensorflow")
 
-from everystate.frameworks.tensorflow import (  # noqa: E402 - after the skip
+from everystate.frameworks.tensorflow import (
     bidirectional_dynamic_rnn,
     dynamic_rnn,
     probes,

@@ -15,7 +15,7 @@ from everystate.testing import importorskip
 
 tf = importorskip("tensorflow")
 
-from everystate.frameworks.tensorflow import read_graph, rnn_cell, tap  # noqa: E402
+from everystate.frameworks.tensorflow import read_graph, rnn_cell, tap
 
 v1 = tf.compat.v1
 LENGTHS = np.array([3, 0, 6], np.int32)

@@ -9,7 +9,7 @@ from everystate.testing import importorskip
 
 tf = importorskip("tensorflow")
 
-from everystate.frameworks.tensorflow import rnn_cell  # noqa: E402 - after the skip
+from everystate.frameworks.tensorflow import rnn_cell
 
 
 @pytest.mark.parametrize("name", rnn_cell.__all__)

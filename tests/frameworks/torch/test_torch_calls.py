@@ -7,11 +7,13 @@ from everystate.testing import importorskip
 
 torch = importorskip("torch")
 
+from torch import nn
+
 import everystate as es
 import mutations
 import oracles
 import torch_reference as ref
-from torch import nn
+from everystate.errors import EverystateWarning
 
 T, B, D, H = 7, 3, 4, 5
 STACKS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
@@ -77,19 +79,20 @@ def test_one_step_at_a_time_is_one_sequence(kind, given):
     model = Wrapped(module, step_by_step)
     trace = es.record(model, series(), state)
     check(trace, "part", expected(module, series(), state))
-    assert "state_edits" not in trace["part/layer_0"].attrs
+    assert trace["part/layer_0"].attrs["edited_steps"] == 0
 
 
 @pytest.mark.parametrize("kind", STACKS)
 def test_chunks_of_several_steps_are_one_sequence(kind):
     module, state = stack(kind), single(ref.initial(stack(kind), B))
 
-    def in_chunks(part, x, state):
+    def uneven(part, x, state):
         for chunk in x.split([3, 1, 2, 1]):
             y, state = part(chunk, state)
         return y
 
-    check(es.record(Wrapped(module, in_chunks), series(), state), "part", expected(module, series(), state))
+    trace = es.record(Wrapped(module, uneven), series(), state)
+    check(trace, "part", expected(module, series(), state))
 
 
 @pytest.mark.parametrize("kind", STACKS)
@@ -127,6 +130,7 @@ def test_a_state_edited_between_steps_is_replayed_from(kind):
         state = [h[None], *(run.final[n][None] for n in run.final if n != "h")]
     wanted = {name: np.stack(a) for name, a in found.items()}
     oracles.assert_close(ref.values(leaf), wanted)
+    assert leaf.attrs["edited_steps"] == T - 1
     with mutations.must_be_noticed("as if the state had not been edited"):
         check(trace, "part", expected(module, series(), single(ref.initial(module, B))))
 
@@ -136,7 +140,11 @@ def test_two_sequences_are_told_apart(start):
     """The second starts afresh, however the model says so."""
     module = stack("lstm", layers=1)
     learned = ref.initial(module, B)
-    states = {"none": None, "zeros": tuple(torch.zeros_like(s) for s in learned), "learned": learned}
+    states = {
+        "none": None,
+        "zeros": tuple(torch.zeros_like(s) for s in learned),
+        "learned": learned,
+    }
 
     def twice(part, a, b):
         step_by_step(part, a, states[start])
@@ -146,6 +154,59 @@ def test_two_sequences_are_told_apart(start):
     trace = es.record(Wrapped(module, twice), a, b)
     for k, x in enumerate((a, b)):
         check(trace, f"part/call_{k}", expected(module, x, states[start]))
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_sequences_whose_steps_take_turns(kind):
+    """Two series read side by side by one cell: each step goes on with its own."""
+    module, a, b = cell(kind), series(seed=1), series(seed=2)
+
+    def side_by_side(part, a, b):
+        left = right = None
+        for a_t, b_t in zip(a, b, strict=True):
+            left, right = part(a_t, left), part(b_t, right)
+
+    trace = es.record(Wrapped(module, side_by_side), a, b)
+    start = {n: np.zeros((B, H)) for n in ("h", "c")[: 1 + (kind == "lstm")]}
+    for call, x in enumerate((a, b)):
+        run = ref.UNROLL[ref.family(module)](
+            ref.numpy(x), start, ref.gates(module), **ref.variants(module)
+        )
+        ref.assert_leaf(trace[f"part/call_{call}"], (run, start))
+        assert trace[f"part/call_{call}"].attrs["edited_steps"] == 0
+
+
+def test_many_sequences_of_one_cell_keep_their_order():
+    module, many = cell("gru"), [series(steps=2, seed=k) for k in range(9)]
+
+    def one_by_one(part, *series):
+        for x in series:
+            state = None
+            for x_t in x:
+                state = part(x_t, state)
+
+    trace = es.record(Wrapped(module, one_by_one), *many)
+    for call, x in enumerate(many):
+        run = oracles.gru(ref.numpy(x), {"h": np.zeros((B, H))}, ref.gates(module))
+        ref.assert_leaf(trace[f"part/call_{call}"], (run, {}))
+
+
+def test_nan_in_the_state_does_not_break_a_sequence():
+    x = series()
+    x[2, 0, 1] = torch.nan
+    for steps in (1, 2):
+        model = Wrapped(stack("lstm", layers=1), lambda part, x, n=steps: in_chunks(part, x, n))
+        with pytest.warns(EverystateWarning, match="NaN or infinite"):
+            leaf = es.record(model, x)["part"]
+        assert leaf.sizes["time"] == T
+        assert leaf.c.isnull()[0].any("unit").values.tolist() == [False] * 2 + [True] * (T - 2)
+        assert not leaf.c.isnull()[1:].any()
+
+
+def in_chunks(part, x, steps):
+    state = None
+    for chunk in x.split(steps):
+        _, state = part(chunk, state)
 
 
 def test_another_batch_size_begins_another_sequence():
@@ -232,7 +293,9 @@ def test_cells_in_a_users_loop(kind, root):
         with es.recording(model) as recorder:
             model(series(), state) if root else loop(module, series(), state)
         sizes = {n: np.zeros((B, H)) for n in ("h", "c")[: 1 + (kind == "lstm")]}
-        start = sizes if state is None else dict(zip(sizes, map(ref.numpy, tupled(state)), strict=True))
+        start = (
+            sizes if state is None else dict(zip(sizes, map(ref.numpy, tupled(state)), strict=True))
+        )
         run = ref.UNROLL[ref.family(module)](
             ref.numpy(series()), start, ref.gates(module), **ref.variants(module)
         )
@@ -312,7 +375,7 @@ def test_weights_that_change_between_steps():
 def test_layers_used_and_not():
     model = nn.ModuleDict({"used": stack("gru", layers=1), "unused": stack("gru", layers=1)})
     with (
-        pytest.warns(es.errors.EverystateWarning, match=r"never called.*: unused\."),
+        pytest.warns(EverystateWarning, match=r"never called.*: unused\."),
         es.recording(model) as recorder,
     ):
         model["used"](series())

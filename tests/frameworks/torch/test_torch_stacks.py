@@ -10,11 +10,12 @@ from everystate.testing import importorskip
 
 torch = importorskip("torch")
 
+from torch import nn
+
 import everystate as es
 import mutations
 import oracles
 import torch_reference as ref
-from torch import nn
 
 T, B, D, H, P = 6, 3, 4, 5, 2
 LENGTHS = {"sorted": (6, 4, 1), "unsorted": (4, 6, 1)}
