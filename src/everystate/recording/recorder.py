@@ -77,6 +77,8 @@ class Recorder:
         self._called: set[str] = set()
         self._odd_inputs: set[str] = set()
         self._in_run = False
+        self.pending: list[Callable[[], None]] = []
+        """What hands over the steps that observers still hold back; called before `trace`."""
 
     def __repr__(self) -> str:
         """Say how many runs and which layers were recorded so far."""
@@ -178,6 +180,8 @@ class Recorder:
         JoinError
             If the calls' shapes do not fit together.
         """
+        for hand_over in self.pending:
+            hand_over()
         parts: dict[str, list[Recorded]] = {}
         several = {path for run in self._runs for path, found in run.items() if len(found) > 1}
         for run in self._runs:

@@ -380,3 +380,15 @@ def test_layers_used_and_not():
     ):
         model["used"](series())
     assert [n.path for n in recorder.trace.leaves] == ["/used"]
+
+
+def test_the_trace_within_the_block_has_every_step_so_far():
+    module, state = cell("lstm"), None
+    with es.recording(module) as recorder:
+        for k, x_t in enumerate(series()):
+            state = module(x_t, state)
+            if k in (0, 3):
+                assert recorder.trace["lstmcell"].sizes["time"] == k + 1
+    start = {n: np.zeros((B, H)) for n in "hc"}
+    run = oracles.lstm(ref.numpy(series()), start, ref.gates(module))
+    ref.assert_leaf(recorder.trace["lstmcell"], (run, start))

@@ -20,6 +20,7 @@ def observe(model: nn.Module, recorder: Recorder) -> Iterator[None]:
         for path, module in recurrent_modules(model)
         if any(recorder.wants(name) for name in leaves(path, module))
     ]
+    recorder.pending += [w.hand_over_line for w in watchers]
     run = _Run(recorder, watchers)
     whole = not is_recurrent(model)  # else a call of the model may be just one step
     hooks = [model.register_forward_pre_hook(untraced(run.begin))] if whole else []
@@ -36,6 +37,7 @@ def observe(model: nn.Module, recorder: Recorder) -> Iterator[None]:
         run.flush()
         warn_never_called(w.path for w in watchers if not w.called)
     finally:
+        recorder.pending.clear()
         for hook in hooks:
             hook.remove()
 
