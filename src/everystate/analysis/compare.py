@@ -18,6 +18,7 @@ BLOCK_BYTES: Final = 1 << 23
 """About what is read of each trace at once."""
 
 Floats = npt.NDArray[np.float64]
+Label = int | float | str
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Parting:
         Which recorded step, from 0. None: an initial state, before the first step.
     time : str, optional
         The label of the step in the first trace.
-    row, unit : int
-        Which row of the batch, which recorded unit.
+    row, unit : label, optional
+        Row and unit (or feature), by the labels of the first trace. None: it has no such axis.
     a, b : float
         Both values.
     error : float
@@ -44,8 +45,8 @@ class Parting:
     variable: str
     step: int | None
     time: str | None
-    row: int
-    unit: int
+    row: Label | None
+    unit: Label | None
     a: float
     b: float
     error: float
@@ -80,7 +81,7 @@ class Comparison:
     @property
     def first(self) -> Parting | None:
         """The earliest place of all; of several in one step, that of the first layer."""
-        return min(self.first_in.values(), key=_order, default=None)
+        return min(self.first_in.values(), key=_step, default=None)
 
 
 def compare(
@@ -124,7 +125,7 @@ def compare(
         structure += _structure(path, ours[path], theirs[path])
         found = _Layer(path, tolerance)
         for name in ours[path].data_vars:
-            if name in theirs[path].data_vars:
+            if name in theirs[path].data_vars and ours[path][name].dtype.kind in "fiub":
                 found.compare(ours[path][name], theirs[path][name])
         errors[path] = found.errors
         if found.first is not None:
@@ -146,28 +147,30 @@ class _Layer:
         """Compare a variable; sizes may differ in time only, the common steps are compared."""
         name = str(a.name)
         if a.dims != b.dims or not _fits(a, b):
-            return
+            return  # said where the structure is compared
         worst = 0.0
         for start, x, y in _blocks(a, b):
             error = _scaled(x, y)
             worst = max(worst, float(error.max(initial=0.0)))
-            beyond = np.argwhere(error > self.tolerance)
-            if beyond.size and self._earlier(start + int(beyond[0][0])):
-                self.first = self._parting(a, start, tuple(beyond[0]), (x, y, error))
+            beyond = error > self.tolerance
+            place = np.unravel_index(beyond.argmax(), beyond.shape) if beyond.any() else None
+            if place is not None and self._earlier(start + int(place[0])):
+                self.first = self._parting(a, start, place, (x, y, error))
         self.errors[name] = worst
 
     def _earlier(self, step: int) -> bool:
         return self.first is None or step < _step(self.first)
 
     def _parting(
-        self, a: xr.DataArray, start: int, place: tuple[int, ...], values: tuple[Floats, ...]
+        self, a: xr.DataArray, start: int, place: tuple[np.intp, ...], values: tuple[Floats, ...]
     ) -> Parting:
         x, y, error = (float(v[place]) for v in values)
-        stepped = schema.TIME in a.dims
-        step = start + int(place[0]) if stepped else None
-        labels = a.coords.get(schema.TIME)
-        time = None if step is None or labels is None else str(labels.values[step])
-        row, unit = int(place[1]), int(place[2])
+        step = start + int(place[0]) if schema.TIME in a.dims else None
+        others = [str(dim) for dim in a.dims if dim != schema.TIME]
+        at = {dim: _label(a, dim, int(k)) for dim, k in zip(others, place[1:], strict=True)}
+        row = at.pop(schema.BATCH, None)
+        unit = next(iter(at.values()), None)
+        time = None if step is None else str(_label(a, schema.TIME, step))
         return Parting(self.path, str(a.name), step, time, row, unit, x, y, error)
 
 
@@ -175,8 +178,11 @@ def _step(place: Parting) -> int:
     return -1 if place.step is None else place.step
 
 
-def _order(place: Parting) -> int:
-    return _step(place)
+def _label(a: xr.DataArray, dim: str, place: int) -> Label:
+    if dim not in a.coords:
+        return place
+    label = np.asarray(a.coords[dim].values[place])
+    return label.item() if label.dtype.kind in "iuf" else str(label)
 
 
 def _layers(trace: xr.DataTree) -> dict[str, xr.Dataset]:

@@ -35,7 +35,8 @@ def compare(
     with progress("comparing") as tick:
         found = compare_traces(*traces, tolerance=tolerance, progress=tick)
     if as_json:
-        print_json({"same": found.same, **asdict(found)})
+        first = None if found.first is None else asdict(found.first)
+        print_json({"same": found.same, "first": first, **asdict(found)})
     else:
         _print(found)
     if not found.same:
@@ -54,8 +55,9 @@ def _print(found: "Comparison") -> None:
     if found.first is not None:
         p = found.first
         typer.echo(f"They part in {p.layer}, {_where(p)}: {p.a:.9g} in A, {p.b:.9g} in B.")
-    elif found.same:
-        typer.echo(f"The same within {found.tolerance:g}.")
+    elif found.layers:
+        but = "" if found.same else ", but the traces differ in what is said above"
+        typer.echo(f"All values compared are the same within {found.tolerance:g}{but}.")
 
 
 def _where(place: "Parting | None") -> str:
@@ -63,4 +65,5 @@ def _where(place: "Parting | None") -> str:
         return "nowhere"
     labelled = "" if place.time is None or place.time == str(place.step) else f" ({place.time})"
     when = "before step 0" if place.step is None else f"step {place.step}{labelled}"
-    return f"{when}: {place.variable}, row {place.row}, unit {place.unit}"
+    row = "" if place.row is None else f", row {place.row}"
+    return f"{when}: {place.variable}{row}, unit {place.unit}"

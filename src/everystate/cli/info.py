@@ -1,25 +1,26 @@
 """``everystate info``: versions, the layers of a model, the contents of a trace."""
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
-from everystate.cli.arguments.model import Running, layers_of, open_model
+from everystate.cli.arguments.model import (
+    Running,
+    from_weights,
+    layers_of,
+    open_model,
+    other_tensors,
+)
 from everystate.cli.arguments.trace import open_for_reading
 from everystate.cli.output import contents
 from everystate.cli.output.document import AsJson, print_json, print_table
 
-CORE: Final = ("everystate", "numpy", "xarray", "zarr", "safetensors", "typer", "rich")
-OPTIONAL: Final = {
-    "torch": "models of PyTorch",
-    "bokeh": "reports",
-    "jinja2": "reports",
-    "pyarrow": ".parquet files",
-}
-"""What works only with further packages."""
+REQUIREMENT: Final = re.compile(r"(?P<name>[\w.-]+)(?:.*extra == ['\"](?P<extra>[\w-]+)['\"])?")
+"""A package that everystate needs, and the extra that it is needed for."""
 
 
 def info(
@@ -43,14 +44,20 @@ def info(
 
 
 def _show_versions(as_json: bool) -> None:
-    versions = {name: _version(name) for name in ("python", *CORE, *OPTIONAL)}
+    extras = {"python": "", "everystate": "", **_requirements()}
+    versions = {name: _version(name) for name in extras}
     if as_json:
-        print_json({"versions": versions, "platform": platform.platform()})
+        print_json({"versions": versions, "extras": extras, "platform": platform.platform()})
         return
-    rows = [
-        [name, found or "not installed", OPTIONAL.get(name, "")] for name, found in versions.items()
-    ]
-    print_table(("package", "version", "for"), rows)
+    rows = [[name, versions[name] or "not installed", extra] for name, extra in extras.items()]
+    print_table(("package", "version", "extra"), rows)
+
+
+def _requirements() -> dict[str, str]:
+    """Return the packages that everystate can use, and the extra that brings each."""
+    matches = (REQUIREMENT.match(line) for line in requires("everystate") or ())
+    found = [(m["name"], m["extra"] or "") for m in matches if m]
+    return {name: extra for name, extra in found if extra != "dev"}
 
 
 def _version(name: str) -> str | None:
@@ -64,8 +71,8 @@ def _version(name: str) -> str | None:
 
 def _show_model(name: str, as_json: bool) -> None:
     model = open_model(name, Running())
-    stacks = {key: stack.describe() for key, stack in model.items()} if _loaded(model) else {}
-    others = {key: list(shape) for key, shape in model.others.items()} if _loaded(model) else {}
+    stacks = {n: stack.describe() for n, stack in model.items()} if from_weights(model) else {}
+    others = other_tensors(model)
     layers = list(layers_of(model))
     if as_json:
         print_json({"model": name, "layers": layers, "stacks": stacks, "other_tensors": others})
@@ -75,11 +82,6 @@ def _show_model(name: str, as_json: bool) -> None:
     print_table(("layer",), [[layer] for layer in layers])
     if others:
         typer.echo(f"not recurrent: {', '.join(others)}")
-
-
-def _loaded(model: Any) -> bool:
-    """Whether a model is what a weights file holds."""
-    return hasattr(model, "others")
 
 
 def _show_trace(path: Path, as_json: bool) -> None:

@@ -6,6 +6,7 @@ module, with typer's annotations. To add a command, add a file. The modules are 
 """
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 from pkgutil import iter_modules
@@ -55,7 +56,14 @@ def add_commands() -> None:
     for found in iter_modules(everystate.cli.__path__):
         if not found.ispkg and found.name != "main":
             module = import_module(f"everystate.cli.{found.name}")
-            app.command(found.name)(guarded(spread(getattr(module, found.name))))
+            command = getattr(module, found.name)
+            app.command(found.name, help=_paragraphs(command))(guarded(spread(command)))
+
+
+def _paragraphs(command: Callable[..., None]) -> str:
+    """Return a docstring whose lines are not broken, as help texts are wrapped anew."""
+    paragraphs = (command.__doc__ or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 add_commands()

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from everystate.cli.arguments.data import DataPath, Reading
-from everystate.cli.arguments.model import ModelName, Running, open_model
+from everystate.cli.arguments.model import (
+    ModelName,
+    Running,
+    from_weights,
+    open_model,
+    other_tensors,
+)
 from everystate.cli.arguments.selection import Selecting
 from everystate.cli.output.contents import layers_of, print_layers
 from everystate.cli.output.document import AsJson, print_json
@@ -61,7 +67,11 @@ def record(
     series = read_series(data, reading)
     opened = open_model(model, running)
     begin = perf_counter()
-    trace = _recorded(opened, series, select, running)
+    try:
+        trace = _recorded(opened, series, select, running)
+    except KeyboardInterrupt:
+        say(f"interrupted while recording: nothing was written to {output}.")
+        raise
     trace.attrs["model"] = model
     seconds = perf_counter() - begin
     _save(trace, output, writing.overwrite)
@@ -71,8 +81,7 @@ def record(
         print_json(_document(trace, series, output, writing.report, seconds))
         return
     say(f"read {data}: {series.describe()}")
-    others = getattr(opened, "others", {})
-    if others:
+    if others := other_tensors(opened):
         say(f"not recurrent, not run: {', '.join(others)}")
     print_layers(trace)
     typer.echo(f"wrote {output}" + (f" and {writing.report}" if writing.report else ""))
@@ -81,9 +90,10 @@ def record(
 def _recorded(model: Any, series: "Series", select: Any, running: Running) -> "xr.DataTree":
     import everystate as es
 
-    x = _in_layout(series.values, running, weights=hasattr(model, "others"))
+    x = _in_layout(series.values, running, weights=from_weights(model))
     with progress("recording") as tick, redirect_stdout(sys.stderr):
-        return es.record(model, x, select=select, time=series.time, progress=tick)
+        trace: xr.DataTree = es.record(model, x, select=select, time=series.time, progress=tick)
+    return trace
 
 
 def _in_layout(x: "npt.NDArray[Any]", running: Running, *, weights: bool) -> "npt.NDArray[Any]":
@@ -120,7 +130,7 @@ def _left_behind(output: Path) -> str:
     try:
         left = es.open_trace(output, incomplete="trim")
     except EverystateError:
-        return "nothing was saved."
+        return f"interrupted while writing: nothing was kept in {output}."
     if left.attrs["complete"]:
         return f"{output} is as it was before."
     kept = ", ".join(f"{leaf.path} {leaf.sizes['time']} steps" for leaf in left.leaves)

@@ -1,7 +1,7 @@
 """MODEL: ``weights.safetensors``, or ``package.module:attribute`` in code of the user's own."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -67,6 +67,16 @@ def open_model(name: str, running: Running) -> Any:
         raise UnsupportedModelError(f"{name}: expected {HELP}.{_hint(name)}")
     with redirect_stdout(sys.stderr):
         return _as_model(name, _attribute(_import(place), attribute))
+
+
+def from_weights(model: object) -> bool:
+    """Whether a model is what a weights file holds: stacks by name."""
+    return isinstance(model, Mapping)
+
+
+def other_tensors(model: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a weights file's tensors that belong to no recurrent layer."""
+    return dict(model.others) if from_weights(model) else {}
 
 
 def layers_of(model: Any) -> Sequence[str]:

@@ -55,7 +55,8 @@ def _message(error: Exception) -> str:
     if isinstance(error, EverystateError):
         return str(error)
     name = type(error).__name__
-    return f"{name}: {error}. (everystate --debug COMMAND ... shows where it comes from.)"
+    said = str(error).rstrip(".")
+    return f"{name}: {said}. (everystate --debug COMMAND ... shows where it comes from.)"
 
 
 def _show(others: Callable[..., None]) -> Callable[..., None]:

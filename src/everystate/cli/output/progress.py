@@ -35,7 +35,13 @@ def progress(task: str) -> Iterator[Tick]:
     from rich.progress import TimeRemainingColumn as Remaining
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), Remaining())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    bar = Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
     task_id = bar.add_task(task, total=None)
     timer = Timer(PATIENCE, bar.start)
     timer.daemon = True

@@ -4,7 +4,6 @@ A model is the path of a ``.safetensors`` file, a `Stack`, or a mapping of them,
 returns it.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from everystate.errors import AmbiguousLayerError, EverystateWarning, SelectionError
+from everystate.errors import AmbiguousLayerError, SelectionError
 from everystate.frameworks.numpy.inputs import Given
 from everystate.frameworks.numpy.loading import load
 from everystate.frameworks.numpy.reading import SUFFIX, Tensor
 from everystate.frameworks.numpy.stack import Layer, Stack
 from everystate.recording.observation import Observation
-from everystate.recording.recorder import Recorder
+from everystate.recording.recorder import Recorder, warn
 
 _opened: ContextVar[tuple[tuple[str, Mapping[str, Stack]], ...]] = ContextVar("opened", default=())
 """Files that are being observed, innermost last: `call` runs the very stacks that are watched."""
@@ -168,9 +167,7 @@ def _warn_not_finite(stack: Stack, given: Given) -> None:
         odd &= (np.arange(odd.shape[0])[:, None] < given.lengths)[:, :, None]
     if odd.any():
         step, row, feature = (int(k) for k in np.argwhere(odd)[0])
-        warnings.warn(
+        warn(
             f"{stack.name}: {int(odd.sum())} values of the input are NaN or infinite, the first at "
-            f"step {step} (row {row}, feature {feature}); what they lead to is recorded as it is.",
-            EverystateWarning,
-            stacklevel=4,  # the caller of the stack
+            f"step {step} (row {row}, feature {feature}); what they lead to is recorded as it is."
         )
