@@ -1,0 +1,153 @@
+"""Custom step modules: states as a tensor, a tuple, a dict, or nested."""
+
+import numpy as np
+import pytest
+
+from everystate.testing import importorskip
+
+torch = importorskip("torch")
+
+from torch import nn
+
+import everystate as es
+import oracles
+import torch_reference as ref
+from everystate.errors import UnsupportedModelError
+
+T, B, D, H = 6, 3, 4, 5
+
+
+class Step(nn.Module):
+    """Two leaky integrators, ``a`` and ``b``; each test gives them another structure."""
+
+    everystate_states = ("a", "b")
+
+    def __init__(self, pack, unpack):
+        super().__init__()
+        self.map = ref.randomise(nn.Linear(D, H, dtype=torch.float64))
+        self.pack, self.unpack = pack, unpack
+
+    def forward(self, x, state):
+        a, b = self.unpack(state)
+        a = 0.5 * a + self.map(x)
+        b = 0.9 * b + a.square()
+        return self.pack(a, b)
+
+
+STRUCTURES = {
+    "tuple": (lambda a, b: (a, b), lambda s: s),
+    "list": (lambda a, b: [a, b], lambda s: s),
+    "dict": (lambda a, b: {"a": a, "b": b}, lambda s: (s["a"], s["b"])),
+    "dict_in_another_order": (lambda a, b: {"b": b, "a": a}, lambda s: (s["a"], s["b"])),
+    "nested": (lambda a, b: ((a,), {"inner": [b]}), lambda s: (s[0][0], s[1]["inner"][0])),
+}
+
+
+def expected(x, a, b, weight, bias):
+    """The same in NumPy."""
+    found = {"a": [], "b": []}
+    for x_t in x:
+        a = 0.5 * a + x_t @ weight.T + bias
+        b = 0.9 * b + a**2
+        found["a"].append(a)
+        found["b"].append(b)
+    return {name: np.stack(values) for name, values in found.items()}
+
+
+@pytest.mark.parametrize("with_output", [False, True], ids=["state", "output_and_state"])
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_any_structure_of_states(structure, with_output):
+    pack, unpack = STRUCTURES[structure]
+    cell = Step((lambda a, b: (a + b, pack(a, b))) if with_output else pack, unpack)
+    x, a, b = ref.random(T, B, D, seed=1), *ref.random(2, B, H, seed=2)
+    state = pack(a, b)
+    with es.recording(nn.Sequential(cell)) as recorder:
+        for x_t in x:
+            state = cell(x_t, state)
+            state = state[1] if with_output else state
+    leaf = recorder.trace["0"]
+    own = [ref.numpy(p) for p in cell.map.parameters()]
+    wanted = expected(ref.numpy(x), ref.numpy(a), ref.numpy(b), *own)
+    oracles.assert_close(ref.values(leaf), wanted)
+    oracles.assert_close(
+        {n: leaf[f"initial_{n}"].values for n in "ab"}, {"a": ref.numpy(a), "b": ref.numpy(b)}
+    )
+    assert set(leaf.data_vars) == {"a", "b", "initial_a", "initial_b"}
+    assert {leaf[n].attrs["origin"] for n in "ab"} == {"observed"}
+    assert leaf.attrs["module"] == "Step"
+
+
+class Single(nn.Module):
+    everystate_states = "v"
+
+    def forward(self, x, v=None):
+        return x if v is None else 0.9 * v + x
+
+
+def test_one_tensor_and_no_initial_state():
+    cell, v = Single(), None
+    x = ref.random(T, B, D, seed=1)
+    with es.recording(cell, select=es.Select(variables=("v", "inputs"), every=2)) as recorder:
+        for x_t in x:
+            v = cell(x_t, v)
+    leaf, state, found = recorder.trace["single"], 0.0, []
+    for x_t in ref.numpy(x):
+        state = 0.9 * state + x_t
+        found.append(state)
+    oracles.assert_close(ref.values(leaf), {"v": np.stack(found)[::2], "inputs": ref.numpy(x)[::2]})
+    assert "initial_v" not in leaf
+
+
+def test_named_on_the_instance():
+    cell = nn.GRUCell(D, H, dtype=torch.float64)
+    cell.everystate_states = ("memory",)
+    with es.recording(cell) as recorder:
+        cell(ref.random(B, D, seed=1), ref.random(B, H, seed=2))
+    assert set(recorder.trace["grucell"].data_vars) == {"memory", "initial_memory"}
+
+
+def test_states_of_further_dimensions_are_flattened():
+    class Grid(nn.Module):
+        everystate_states = ("m",)
+
+        def forward(self, x, m):
+            return 0.5 * m + x
+
+    cell, m = Grid(), torch.zeros(B, 2, 3, dtype=torch.float64)
+    x = ref.random(T, B, 2, 3, seed=1)
+    with es.recording(cell) as recorder:
+        for x_t in x:
+            m = cell(x_t, m)
+    last = recorder.trace["grid"].m.isel(time=-1).values
+    oracles.assert_close({"m": last}, {"m": ref.numpy(m).reshape(B, 6)})
+
+
+def test_a_cell_within_a_custom_cell_is_recorded_beside_it():
+    class Outer(nn.Module):
+        everystate_states = ("h",)
+
+        def __init__(self):
+            super().__init__()
+            self.inner = ref.randomise(nn.GRUCell(D, H, dtype=torch.float64))
+
+        def forward(self, x, h):
+            return self.inner(x, h)
+
+    model = nn.ModuleDict({"outer": Outer()})
+    h = torch.zeros(B, H, dtype=torch.float64)
+    with es.recording(model) as recorder:
+        for x_t in ref.random(T, B, D, seed=1):
+            h = model["outer"](x_t, h)
+    trace = recorder.trace
+    assert {n.path for n in trace.leaves} == {"/outer/cell", "/outer/inner"}
+    assert np.array_equal(trace["outer/cell"].h.values, trace["outer/inner"].h.values)
+
+
+def test_as_many_names_as_tensors_are_asked_for():
+    cell = Step(lambda a, b: (a, b, a + b), lambda s: s[:2])
+    state = ref.random(2, B, H, seed=2)
+    with (
+        pytest.raises(UnsupportedModelError, match=r"names 2 states \(a, b\).*gave 3 tensors"),
+        es.recording(cell),
+    ):
+        cell(ref.random(B, D, seed=1), (state[0], state[1]))
