@@ -1,8 +1,6 @@
 """Drop-in ``dynamic_rnn`` and ``bidirectional_dynamic_rnn`` that return every state."""
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,72 +13,13 @@ from everystate.errors import EverystateWarning
 from everystate.frameworks.tensorflow.gates import GateStack
 from everystate.frameworks.tensorflow.lengths import (
     PastLength,
-    batch_major,
     check_past_length,
     checked,
-    finish,
     reversed_in_time,
 )
-from everystate.frameworks.tensorflow.loops import Nested, Tensor, spec, watching
+from everystate.frameworks.tensorflow.loops import Nested, watching
 from everystate.frameworks.tensorflow.probes import ProbedCell
-
-
-@dataclass
-class Stacks:
-    """Stacks each leaf of a loop's state, as the loop carries it, over the steps.
-
-    A leaf that is a `tf.TensorArray` keeps its own history: it is returned as it ends.
-    """
-
-    gates: list[GateStack]
-    """One for each loop to come, or none."""
-    probed: list[ProbedCell]
-    """The cells of the loops to come, or none."""
-    built: list["Stacked"] = field(default_factory=list)
-
-    def begin(self, state: Nested, steps: Tensor | None) -> Sequence[tuple[Any, Any]]:
-        """Return dtype and shape of each leaf that is a tensor, and of the gates."""
-        k = len(self.built)
-        for cell in self.probed[k : k + 1]:
-            cell.begin(state, steps)
-        return [spec(leaf) for leaf in _tensors(state)] + [
-            g.spec(state) for g in self.gates[k : k + 1]
-        ]
-
-    def step(self, time: Tensor, run: Callable[[], Nested]) -> tuple[Nested, list[Tensor]]:
-        """Take the step; its state is what to stack, and its gates."""
-        k = len(self.built)
-        for cell in self.probed[k : k + 1]:
-            cell.time = time
-        if not self.gates:
-            state = run()
-            return state, _tensors(state)
-        state, gates = self.gates[k].step(run)
-        return state, [*_tensors(state), gates]
-
-    def end(self, stacks: list[Tensor], executed: Tensor, state: Nested) -> None:
-        """Give the stacks the state's structure."""
-        gates = stacks.pop() if self.gates else None
-        left = iter(stacks)
-        leaves = [a if _is_array(a) else next(left) for a in tf.nest.flatten(state)]
-        self.built.append(Stacked(tf.nest.pack_sequence_as(state, leaves), gates, executed))
-
-
-@dataclass(frozen=True)
-class Stacked:
-    """What one loop gave: states and gates, time-major, and the number of steps executed."""
-
-    states: Nested
-    gates: Tensor
-    executed: Tensor
-
-
-def _is_array(leaf: object) -> bool:
-    return isinstance(leaf, tf.TensorArray)
-
-
-def _tensors(state: Nested) -> list[Tensor]:
-    return [leaf for leaf in tf.nest.flatten(state) if not _is_array(leaf)]
+from everystate.frameworks.tensorflow.stacks import Layout, Stacks
 
 
 def dynamic_rnn(
@@ -190,9 +129,9 @@ def dynamic_rnn(
             time_major,
             scope,
         )
-    past = _Past(lengths, past_length, time_major)
-    found = [outputs, final_state, past.states(stacks.built[0], outputs)]
-    found += [past.gates(stacks.built[0], gates, outputs) for gates in stacks.gates]
+    past = Layout(lengths, past_length, time_major)
+    found = [outputs, final_state, past.states(stacks.built[0])]
+    found += [past.gates(stacks.built[0], gates) for gates in stacks.gates]
     found += [cell.probes for cell in probed]
     return tuple(found)
 
@@ -275,57 +214,15 @@ def bidirectional_dynamic_rnn(
             time_major,
             scope,
         )
-    past = _Past(lengths, past_length, time_major)
-    both = list(zip(stacks.built, outputs, (False, True), strict=True))
-    found = [outputs, final_states, tuple(past.states(a, y, backward=b) for a, y, b in both)]
+    past = Layout(lengths, past_length, time_major)
+    ways = list(zip(stacks.built, (False, True), strict=True))
+    found = [outputs, final_states, tuple(past.states(way, backward=b) for way, b in ways)]
     if return_gates:
-        ways = zip(both, stacks.gates, strict=True)
-        found.append(tuple(past.gates(a, g, y, backward=b) for (a, y, b), g in ways))
+        gated = zip(ways, stacks.gates, strict=True)
+        found.append(tuple(past.gates(way, gates, backward=b) for (way, b), gates in gated))
     if return_probes:
         found.append(tuple(cell.probes for cell in probed))
     return tuple(found)
-
-
-@dataclass(frozen=True)
-class _Past:
-    """What remains to be done to the stacks of a call once its loop is built."""
-
-    lengths: Tensor | None
-    past_length: PastLength
-    time_major: bool
-
-    def states(self, stacked: Stacked, outputs: Nested, *, backward: bool = False) -> Nested:
-        """Return the states past their lengths as asked, in the order and layout of `outputs`."""
-        steps = self._steps(outputs)
-
-        def one(leaf: Any) -> Any:
-            if _is_array(leaf):
-                return leaf
-            leaf = finish(leaf, self.lengths, stacked.executed, self.past_length)
-            return self._laid_out(_with_steps(leaf, steps), backward)
-
-        with tf.name_scope("everystate"):
-            return tf.nest.map_structure(one, stacked.states)
-
-    def gates(
-        self, stacked: Stacked, stack: GateStack, outputs: Nested, *, backward: bool = False
-    ) -> Nested:
-        """Return the gates likewise; past a row's length there is nothing to carry through."""
-        past_length: PastLength = "nan" if self.past_length == "nan" else "zero"
-        with tf.name_scope("everystate"):
-            values = finish(stacked.gates, self.lengths, stacked.executed, past_length)
-            values = _with_steps(values, self._steps(outputs))
-            found = stack.parted(self._laid_out(values, backward))
-        return found[0] if len(found) == 1 else found
-
-    def _steps(self, outputs: Nested) -> int | None:
-        shape = tf.nest.flatten(outputs)[0].shape
-        steps: int | None = shape[0 if self.time_major else 1]
-        return steps
-
-    def _laid_out(self, leaf: Tensor, backward: bool) -> Tensor:
-        leaf = reversed_in_time(leaf, self.lengths) if backward else leaf
-        return leaf if self.time_major else batch_major(leaf)
 
 
 def _warn_ignored(parallel_iterations: int | None, swap_memory: bool) -> None:
@@ -347,10 +244,3 @@ def _warn_ignored(parallel_iterations: int | None, swap_memory: bool) -> None:
             EverystateWarning,
             stacklevel=3,
         )
-
-
-def _with_steps(stacked: Tensor, steps: int | None) -> Tensor:
-    """Tell the graph how many steps there are, where that is known."""
-    if not tf.executing_eagerly():
-        stacked.set_shape([steps, *stacked.shape[1:]])
-    return stacked

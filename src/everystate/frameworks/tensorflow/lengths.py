@@ -36,7 +36,7 @@ def checked(lengths: Any, inputs: Nested, time_major: bool) -> Tensor | None:
 
 
 def _checked(lengths: Tensor, inputs: Nested, time_major: bool) -> Tensor:
-    if lengths.shape.rank != 1:
+    if lengths.shape.rank not in (None, 1):
         return lengths  # TensorFlow says what is wrong
     first = tf.nest.flatten(inputs)[0]
     steps = tf.shape(first)[0 if time_major else 1]
@@ -88,7 +88,7 @@ def finish(
     if lengths is None:
         return stacked
     if past_length == "copy" or stacked.shape.rank == 1:
-        return _held(stacked, executed)
+        return held(stacked, executed)
     if past_length == "nan" and not stacked.dtype.is_floating:
         raise InputError(
             f"past_length='nan': a state of dtype {stacked.dtype.name} cannot hold NaN. "
@@ -102,13 +102,14 @@ def finish(
     return tf.where(valid, stacked, blank)
 
 
-def _held(stacked: Tensor, executed: Tensor) -> Tensor:
+def held(stacked: Tensor, executed: Tensor) -> Tensor:
+    """Return a stack whose steps beyond those executed hold the last one that was."""
     if tf.executing_eagerly():  # there the loop goes through all steps
         return stacked
     last = tf.minimum(tf.range(tf.shape(stacked)[0]), tf.cast(executed, tf.int32) - 1)
-    held = tf.gather(stacked, last)
-    held.set_shape(stacked.shape)
-    return held
+    to_the_end = tf.gather(stacked, last)
+    to_the_end.set_shape(stacked.shape)
+    return to_the_end
 
 
 def reversed_in_time(stacked: Tensor, lengths: Tensor | None) -> Tensor:

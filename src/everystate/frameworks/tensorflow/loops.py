@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import tensor_util
 from tensorflow.python.ops import rnn as tf_rnn
 from tensorflow.python.ops import while_loop as tf_while_loop
 
@@ -140,8 +141,18 @@ def _graph_loop(watcher: Watcher, cond: Any, body: Any, loop_vars: Any, options:
     everything = (*loop_vars, arrays)
     *result, filled = tf_while_loop.while_loop(cond, watched, everything, **options)
     stacks = [array.stack() for array in filled]
+    for stack in stacks:
+        stack.set_shape([_known(steps), *stack.shape[1:]])
     watcher.end(stacks, result[0], result[STATE_AT[len(result)]])
     return tuple(result)
+
+
+def _known(steps: Tensor | None) -> int | None:
+    """Return the number of steps, where the graph tells: ``dynamic_rnn`` takes it off a shape."""
+    if steps is None or steps.op.type != "StridedSlice":
+        return None
+    known: int | None = tensor_util.constant_value_as_shape(steps.op.inputs[0])[0]
+    return known
 
 
 def _eager_loop(watcher: Watcher, cond: Any, body: Any, loop_vars: Any, options: Any) -> Any:
