@@ -16,6 +16,8 @@ from everystate import schema
 
 BLOCK_BYTES: Final = 1 << 23
 """About what is read of each trace at once."""
+NUMBERS: Final = "fiub"
+"""Kinds of dtype that can be compared."""
 
 Floats = npt.NDArray[np.float64]
 Label = int | float | str
@@ -125,7 +127,7 @@ def compare(
         structure += _structure(path, ours[path], theirs[path])
         found = _Layer(path, tolerance)
         for name in ours[path].data_vars:
-            if name in theirs[path].data_vars and ours[path][name].dtype.kind in "fiub":
+            if name in theirs[path].data_vars:
                 found.compare(ours[path][name], theirs[path][name])
         errors[path] = found.errors
         if found.first is not None:
@@ -146,7 +148,7 @@ class _Layer:
     def compare(self, a: xr.DataArray, b: xr.DataArray) -> None:
         """Compare a variable; sizes may differ in time only, the common steps are compared."""
         name = str(a.name)
-        if a.dims != b.dims or not _fits(a, b):
+        if not _comparable(a, b):
             return  # said where the structure is compared
         worst = 0.0
         for start, x, y in _blocks(a, b):
@@ -206,8 +208,11 @@ def _structure(path: str, a: xr.Dataset, b: xr.Dataset) -> list[str]:
     """Return what differs in a layer apart from its values."""
     found = _only_in(f"{path}: variables", a.data_vars, b.data_vars)
     for name in a.data_vars:
-        if name in b.data_vars and a[name].dims != b[name].dims:
-            found.append(f"{path}: {name} has dims {a[name].dims} in A, {b[name].dims} in B")
+        kinds = [(v[name].dims, v[name].dtype.kind) for v in (a, b) if name in v.data_vars]
+        if len(kinds) == 2 and kinds[0][0] != kinds[1][0]:
+            found.append(f"{path}: {name} has dims {kinds[0][0]} in A, {kinds[1][0]} in B")
+        if not all(kind in NUMBERS for _, kind in kinds):
+            found.append(f"{path}: {name} does not hold numbers, and is not compared")
     for dim in dict.fromkeys((*a.sizes, *b.sizes)):
         sizes = a.sizes.get(dim), b.sizes.get(dim)
         if None not in sizes and sizes[0] != sizes[1]:
@@ -224,8 +229,12 @@ def _equal(a: xr.DataArray, b: xr.DataArray) -> bool:
     return bool(np.array_equal(a.values, b.values))
 
 
-def _fits(a: xr.DataArray, b: xr.DataArray) -> bool:
-    return all(a.sizes[dim] == b.sizes[dim] for dim in a.dims if dim != schema.TIME)
+def _comparable(a: xr.DataArray, b: xr.DataArray) -> bool:
+    return (
+        a.dims == b.dims
+        and all(a.sizes[dim] == b.sizes[dim] for dim in a.dims if dim != schema.TIME)
+        and all(v.dtype.kind in NUMBERS for v in (a, b))
+    )
 
 
 def _blocks(a: xr.DataArray, b: xr.DataArray) -> Iterator[tuple[int, Floats, Floats]]:

@@ -97,9 +97,10 @@ def _from_npy(path: Path, reading: Reading) -> Series:
 
 
 def _from_npz(path: Path, reading: Reading) -> Series:
-    with _loaded(path) as file:
-        if isinstance(file, np.ndarray):
-            raise DataError(f"{path} holds one array, as .npy files do. Rename it to .npy.")
+    loaded = _loaded(path)
+    if isinstance(loaded, np.ndarray):
+        raise DataError(f"{path} holds one array, as .npy files do. Rename it to .npy.")
+    with loaded as file:
         there = list(file)
         time = _time_of_arrays(path, there, reading)
         chosen = [reading.array] if reading.array is not None else [n for n in there if n != time]
@@ -180,8 +181,6 @@ def _time_column(path: Path, table: Table, reading: Reading) -> int | None:
         return None
     if reading.time is not None:
         return _find(path, table, reading.time)
-    if len(table.names) < 2:
-        return None
     named = [k for k, name in enumerate(table.names) if name.lower() in TIME_NAMES]
     return named[0] if named else table.index
 
