@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from everystate.cells import GRU, LSTM, Cell, SimpleRNN, Weights
 from everystate.errors import UnsupportedModelError
@@ -61,7 +62,7 @@ def places(stack: nn.RNNBase) -> list[Place]:
 
 def module_path(model: nn.Module, name: str) -> str:
     """Return a module's path in the trace; the model itself goes by its class."""
-    return name.replace(".", "/") or type(model).__name__.lower()
+    return name.replace(".", "/") or type_before_parametrizations(model).__name__.lower()
 
 
 def is_recurrent(module: nn.Module) -> bool:

@@ -5,6 +5,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 from everystate.cells import Weights
 from everystate.errors import ReplayMismatchError
@@ -32,7 +33,7 @@ def equations(module: nn.Module, suffix: str = "") -> dict[str, Any]:
         "weights": Weights(**{name: plain(a) for name, a in weights.items()}),
         "precision": _precision(weights.W),
         "attrs": {
-            "module": type(module).__name__,
+            "module": type_before_parametrizations(module).__name__,
             "framework_gate_order": GATE_ORDER[type(cell).__name__],
         },
         "hints": _hints(module),
