@@ -84,7 +84,7 @@ def _blocks(values: xr.DataArray, size: int) -> Iterator[npt.NDArray[np.floating
     for start in range(0, values.sizes[schema.TIME], rows):
         block = values.isel({schema.TIME: slice(start, start + rows)})
         a = np.asarray(block.transpose(schema.TIME, ...).values)
-        a = a if np.issubdtype(a.dtype, np.floating) else a.astype(np.float64)
+        a = a.astype(np.promote_types(a.dtype, np.float32), copy=False)
         missing = -a.shape[0] % size
         if missing:
             a = np.pad(a, ((0, missing), (0, 0)), constant_values=np.nan)

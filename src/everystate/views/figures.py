@@ -75,7 +75,7 @@ class Scale:
     @classmethod
     def symmetric(cls, bound: float) -> "Scale":
         """Return the diverging scale from minus `bound` to `bound`."""
-        return cls(palettes.diverging(), -bound, bound)
+        return cls(palettes.DIVERGING, -bound, bound)
 
     @classmethod
     def share(cls) -> "Scale":

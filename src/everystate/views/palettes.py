@@ -21,7 +21,7 @@ DISTINCT: Final = ("#124a78", "#b34700", "#00795c", "#7a3f8f", "#8a6d00", "#1a1a
 """Lines of several features, after Okabe and Ito's, each dark enough on white."""
 
 
-def diverging(count: int = 255) -> tuple[str, ...]:
+def diverging(count: int) -> tuple[str, ...]:
     """Return `count` colours from blue over near-white to orange, as ``#rrggbb``."""
     t = np.linspace(-1.0, 1.0, count)
     lightness = 0.97 - 0.59 * np.abs(t)
@@ -53,3 +53,6 @@ def _srgb(lab: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> list[list[i
     coded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     found: list[list[int]] = np.rint(255 * coded).astype(int).tolist()
     return found
+
+
+DIVERGING: Final = diverging(255)

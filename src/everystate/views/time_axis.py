@@ -140,7 +140,8 @@ def _as_number(label: Any, dtype: np.dtype[np.generic]) -> float:
     """Return a label in the numbers of an axis whose labels have this dtype."""
     if np.issubdtype(dtype, np.datetime64) and isinstance(label, str | date | np.datetime64):
         return float(pd.to_datetime(label, utc=True).timestamp() * 1000)
-    if np.issubdtype(dtype, np.number) and isinstance(label, Real | np.number):
+    number = isinstance(label, Real | np.number) and not isinstance(label, bool)
+    if np.issubdtype(dtype, np.number) and number:
         return float(label)
     return math.nan
 

@@ -1,0 +1,36 @@
+"""Stretches of time with a name."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from everystate.errors import InputError
+from everystate.views.marks import STYLES, marks_of
+from everystate.views.time_axis import TimeAxis
+
+AXIS = TimeAxis.of(xr.DataArray(np.arange(100), dims="time"))
+
+
+def test_a_mark_is_one_stretch_or_several():
+    one, several = marks_of({"a": (3, 7), "b": [(1, 2), (50, 60)]})
+    assert one.places(AXIS) == [(3.0, 7.0)]
+    assert several.places(AXIS) == [(1.0, 2.0), (50.0, 60.0)]
+    assert (one.color, one.hatch) == STYLES[0]
+    assert (several.color, several.hatch) == STYLES[1]
+    assert marks_of(None) == []
+
+
+def test_labels_of_strings_make_a_stretch_too():
+    axis = TimeAxis.of(xr.DataArray(list("abcd"), dims="time"))
+    assert marks_of({"x": ("b", "d")})[0].places(axis) == [(1.0, 3.0)]
+
+
+@pytest.mark.parametrize("stretches", [3, "ab", (1, 2, 3), [(1, 2), 3], [(1, 2, 3)], None])
+def test_something_else_is_refused(stretches):
+    with pytest.raises(InputError, match=r"mark 'x' is .*; expected \(start, stop\)"):
+        marks_of({"x": stretches})
+
+
+def test_a_stretch_may_not_end_before_it_starts():
+    with pytest.raises(InputError, match="mark 'x': 3 comes before 7"):
+        marks_of({"x": (7, 3)})[0].places(AXIS)
