@@ -11,7 +11,7 @@ import xarray as xr
 import everystate as es
 import mutations
 from everystate.errors import TraceFormatError
-from everystate.views.summary import lines_of
+from everystate.views.table import lines_of
 
 
 def known(make_layer):

@@ -8,7 +8,7 @@ from everystate.cli.output.progress import progress
 def summary(trace: TracePath, trim: Trim = False, as_json: AsJson = False) -> None:
     """Print the range, saturation, memory and drift of each layer's states."""
     import everystate as es
-    from everystate.views.summary import lines_of
+    from everystate.views.table import lines_of
 
     opened = open_for_reading(trace, trim)
     with progress("reading"):

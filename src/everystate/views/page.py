@@ -20,7 +20,8 @@ from everystate.views.controls import connect_units, time_bar
 from everystate.views.marks import Mark, Marks, marks_of
 from everystate.views.prepare import columns_for, input_layer, prepare, row_of
 from everystate.views.sections import gates, inputs, states
-from everystate.views.summary import lines_of, summary
+from everystate.views.summary import summary
+from everystate.views.table import lines_of
 from everystate.views.theme import THEME
 from everystate.views.time_axis import TimeAxis
 from everystate.views.view import View, plain

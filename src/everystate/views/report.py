@@ -34,9 +34,9 @@ def report(
     title : str, optional
         Heading of the page. None: names the model.
     series : array-like, shape (time,) or (time, features), or xarray.DataArray, optional
-        What to show as the input, one value or row for each recorded step; an
-        `xarray.DataArray` with a ``time`` coordinate may have other steps. None: the inputs of
-        the first layer that has them recorded.
+        What to show above all layers, one value or row for each recorded step; an
+        `xarray.DataArray` with a ``time`` coordinate may have other steps. Inputs that a layer
+        has recorded are shown with the layer in any case.
     marks : mapping of str to (start, stop), or to several of them, optional
         Stretches of time to shade, by name, in the labels of the time axis.
     row : label, optional

@@ -1,8 +1,6 @@
 """`summary`: one row of figures for each layer."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,9 +13,9 @@ from everystate.analysis.memory import half_life
 from everystate.analysis.movement import movement
 from everystate.analysis.saturation import saturation
 from everystate.analysis.spread import spread
+from everystate.views.table import lines_of
 
 Figures = dict[str, object]
-Text = Callable[..., str]
 
 
 class Summary(pd.DataFrame):  # type: ignore[misc]  # pandas is not typed
@@ -147,136 +145,3 @@ def _provenance(layer: xr.Dataset) -> Figures:
         "origin": "; ".join(f"{origin}: {' '.join(names)}" for origin, names in origins.items()),
         "not_finite": int(not_finite(layer).not_finite.sum()),
     }
-
-
-@dataclass(frozen=True)
-class Line:
-    """One figure of every layer, for people.
-
-    Parameters
-    ----------
-    title : str
-        What the figure is.
-    note : str
-        What it means, in a sentence.
-    cells : list of str
-        The figure of each layer, empty where a layer has none.
-    """
-
-    title: str
-    note: str
-    cells: list[str]
-
-
-def lines_of(frame: pd.DataFrame) -> list[Line]:
-    """Return a summary for people: figures that belong together in one line.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        What `summary` returned, or some of its rows and columns.
-
-    Returns
-    -------
-    list of Line
-        Without those that no layer has.
-    """
-    lines = []
-    for title, names, text, note in _figures_for_people(frame):
-        if set(names) <= set(frame.columns):
-            cells = [_cell(values, text) for values in frame[list(names)].values]
-            lines.append(Line(title, note, cells))
-    return [line for line in lines if any(line.cells)]
-
-
-def _figures_for_people(frame: pd.DataFrame) -> list[tuple[str, tuple[str, ...], Text, str]]:
-    """Return title, columns, way of writing and meaning of each line."""
-    states = [str(name)[:-4] for name in frame.columns if str(name).endswith("_min")]
-    shares = [str(name)[:-5] for name in frame.columns if str(name).endswith("_left")]
-    names = {name: _name(name) for name in (*states, *shares)}
-    saturated = "share of values near either end of the range: left (shut) / right (open)"
-    return [
-        ("cell", ("cell",), str, ""),
-        ("direction", ("direction",), str, ""),
-        ("units", ("units",), _whole, ""),
-        ("steps", ("steps",), _whole, "recorded steps"),
-        ("rows", ("rows",), _whole, "sequences in the batch"),
-        *((f"range of {names[s]}", (f"{s}_min", f"{s}_max"), _range, "") for s in states),
-        *(
-            (f"{names[g]} saturated", (f"{g}_left", f"{g}_right"), _shares_of, saturated)
-            for g in shares
-        ),
-        (
-            "units that never move",
-            ("still_units", "units"),
-            _of,
-            "travel less than 0.001 over time",
-        ),
-        (
-            "half-life, median unit",
-            ("half_life_median",),
-            _steps,
-            "until half of what a unit holds is gone, by its forget or update gate",
-        ),
-        ("half-life, longest", ("half_life_max",), _steps, ""),
-        (
-            "drift per 1,000 steps",
-            ("drift_relative",),
-            _relative,
-            "slope of the mean size of the state, relative to its level",
-        ),
-        (
-            "last tenth / first tenth",
-            ("drift_ratio",),
-            "{:.3g}".format,
-            "of that size; starts from zero make it larger than 1",
-        ),
-        (
-            "replay error",
-            ("max_error",),
-            "{:.1e}".format,
-            "largest scaled difference to the framework's own states",
-        ),
-        ("origin", ("origin",), str, "observed in the framework, or replayed and verified"),
-        (
-            "not finite",
-            ("not_finite",),
-            _whole,
-            "NaN or infinite values, which all figures leave out",
-        ),
-    ]
-
-
-def _name(variable: str) -> str:
-    long = schema.LONG_NAMES.get(variable)
-    return variable if long is None else f"{long} {variable}"
-
-
-def _cell(values: np.ndarray[tuple[int], np.dtype[np.object_]], text: Text) -> str:
-    return "" if any(pd.isna(value) for value in values) else text(*values)
-
-
-def _whole(value: float) -> str:
-    return f"{int(value):,}"
-
-
-def _range(low: float, high: float) -> str:
-    return f"{low:.3g} to {high:.3g}"
-
-
-def _shares_of(left: float, right: float) -> str:
-    return f"{left:.1%} / {right:.1%}"
-
-
-def _of(count: float, units: float) -> str:
-    return f"{int(count):,} of {int(units):,}"
-
-
-def _steps(value: float) -> str:
-    if math.isinf(value):
-        return "endless"
-    return f"{value:,.1f} steps" if value < 100 else f"{value:,.0f} steps"
-
-
-def _relative(per_step: float) -> str:
-    return f"{per_step * 1000 * 100:+.3g}%"
