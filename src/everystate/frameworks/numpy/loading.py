@@ -17,7 +17,8 @@ import numpy as np
 from everystate.cells import GRU, LSTM, Cell, SimpleRNN
 from everystate.errors import WeightsError
 from everystate.frameworks.numpy.reading import WeightsFile, listed
-from everystate.frameworks.numpy.stack import Layer, Stack, Stacks
+from everystate.frameworks.numpy.stack import Stack, Stacks
+from everystate.frameworks.numpy.stepping import Layer
 from everystate.frameworks.numpy.tensors import PLACE, LayerTensors
 
 _NAME: Final = re.compile(

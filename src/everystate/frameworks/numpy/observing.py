@@ -17,7 +17,8 @@ from everystate.errors import AmbiguousLayerError, SelectionError
 from everystate.frameworks.numpy.inputs import Given
 from everystate.frameworks.numpy.loading import load
 from everystate.frameworks.numpy.reading import SUFFIX, Tensor
-from everystate.frameworks.numpy.stack import Layer, Stack
+from everystate.frameworks.numpy.stack import Stack
+from everystate.frameworks.numpy.stepping import Layer
 from everystate.recording.observation import Observation
 from everystate.recording.recorder import Recorder, warn
 

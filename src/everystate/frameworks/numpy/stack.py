@@ -6,24 +6,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from everystate.cells import Cell, Weights
+from everystate.cells import Cell
 from everystate.errors import UnknownLayerError
 from everystate.frameworks.numpy.inputs import Given, read_input
 from everystate.frameworks.numpy.reading import Tensor, WeightsFile
-from everystate.frameworks.numpy.stepping import step_through
+from everystate.frameworks.numpy.stepping import Layer, step_through
 from everystate.recording.observation import Observation
 
-Final = Tensor | tuple[Tensor, ...]
+FinalState = Tensor | tuple[Tensor, ...]
 """A final state as PyTorch has it: ``h_n``, or ``(h_n, c_n)``."""
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """One layer in one direction: its leaf path and weights."""
-
-    path: str
-    weights: Weights
-    reverse: bool = False
 
 
 class Watcher(Protocol):
@@ -105,7 +96,7 @@ class Stack:
 
     def __call__(
         self, x: Any, state: Any = None, lengths: Sequence[int] | None = None
-    ) -> tuple[Tensor, Final]:
+    ) -> tuple[Tensor, FinalState]:
         """Run over a sequence.
 
         Parameters
@@ -169,14 +160,7 @@ class Stack:
         units = self.sizes["c"]
         kept = {n: np.empty((*x.shape[:2], units), self.dtype) for n in names} | {"h": h}
         final = step_through(
-            self.cell,
-            layer.weights,
-            x,
-            given.initial[place],
-            kept,
-            lengths=given.lengths,
-            reverse=layer.reverse,
-            tick=tick,
+            self.cell, layer, x, given.initial[place], kept, lengths=given.lengths, tick=tick
         )
         for watcher, own in zip(self.watchers, wanted, strict=True):
             shown = {name: kept[name] for name in kept if name in {*own, "h"}}

@@ -6,7 +6,8 @@ from typing import Any
 from everystate.errors import UnsupportedModelError
 from everystate.frameworks.numpy.inputs import Given
 from everystate.frameworks.numpy.reading import Tensor
-from everystate.frameworks.numpy.stack import Layer, Stack
+from everystate.frameworks.numpy.stack import Stack
+from everystate.frameworks.numpy.stepping import Layer
 from everystate.recording.observation import Lengths, Observation
 from everystate.recording.unrolled import LayerStates, States, Unrolled
 
