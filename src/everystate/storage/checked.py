@@ -1,5 +1,7 @@
 """Lazy arrays of a stored trace which, when damaged, say so by name."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from itertools import product
 from math import ceil

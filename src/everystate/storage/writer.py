@@ -12,6 +12,8 @@ killed between any two instructions. (The operating system losing power is anoth
 nothing is forced to the disk, but checksums tell of what was lost.)
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -88,9 +90,9 @@ def _create_streamed(folder: Path, path: str, dataset: xr.Dataset) -> None:
     empty = dataset.isel({schema.TIME: slice(0, 0)}).drop_vars(list(dataset.coords))
     encoding = {name: _encoding(empty[name].dtype, cut) for name, cut in grids.items()}
     _to_zarr(empty, folder, path, encoding)
-    group = zarr.open_group(str(folder), path=path, mode="r+", use_consolidated=False)
     for name in grids:
-        _array(group, name).resize(dataset[name].shape)
+        array = zarr.open_array(str(folder), path=f"{path}/{name}".lstrip("/"), mode="r+")
+        array.resize(dataset[name].shape)
 
 
 def _write_rest(folder: Path, path: str, dataset: xr.Dataset) -> None:
@@ -141,12 +143,6 @@ def _expected_warnings() -> Iterator[None]:
         yield
 
 
-def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
-    array = group[name]
-    assert isinstance(array, zarr.Array)
-    return array
-
-
 class TraceWriter:
     """Writes the blocks of a trace that `lay_out` made, or of one begun earlier.
 
@@ -166,7 +162,7 @@ class TraceWriter:
         if mark is None:
             raise TraceFormatError(f"{folder}: not a trace that everystate began to write.")
         self.folder, self.mark = folder, mark
-        self._root = zarr.open_group(str(folder), mode="r+", use_consolidated=True)
+        self._arrays: dict[str, zarr.Array[Any]] = {}
 
     def write(self, path: str, start: int, block: Mapping[str, xr.Variable]) -> None:
         """Write one block of one layer, and advance the mark past it.
@@ -183,21 +179,29 @@ class TraceWriter:
         stop = start
         for name, variable in block.items():
             stop = start + variable.sizes[schema.TIME]
-            group = self._root[path] if path != "/" else self._root
-            assert isinstance(group, zarr.Group)
-            _write_shards(_array(group, name), variable, start)
+            _write_shards(self._array(f"{path}/{name}"), variable, start)
         self.mark.done[path] = stop
         self.mark.save(self.folder)
 
     def finish(self) -> None:
         """Say that the trace is complete."""
         with _expected_warnings():
-            self._root.attrs[schema.COMPLETE_ATTR] = 1
+            root = zarr.open_group(str(self.folder), mode="r+", use_consolidated=True)
+            root.attrs[schema.COMPLETE_ATTR] = 1
+
+    def _array(self, path: str) -> zarr.Array[Any]:
+        if path not in self._arrays:
+            self._arrays[path] = zarr.open_array(
+                str(self.folder),
+                path=path.lstrip("/"),
+                mode="r+",
+                config={"write_empty_chunks": True},
+            )
+        return self._arrays[path]
 
 
 def _write_shards(array: zarr.Array[Any], variable: xr.Variable, start: int) -> None:
     """Write a block file by file: a lazy source is never held as a whole."""
-    target = array.with_config({"write_empty_chunks": True})
     rows = variable.sizes.get(schema.BATCH, 1)
     step = (array.shards or array.chunks)[variable.get_axis_num(schema.BATCH)] if rows > 1 else 1
     for row in range(0, rows, step):
@@ -208,4 +212,4 @@ def _write_shards(array: zarr.Array[Any], variable: xr.Variable, start: int) -> 
             slice(begin.get(str(dim), 0), begin.get(str(dim), 0) + size)
             for dim, size in values.sizes.items()
         )
-        target[place] = np.asarray(values.values)
+        array[place] = np.asarray(values.values)
