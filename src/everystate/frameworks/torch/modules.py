@@ -162,9 +162,19 @@ def _weights(module: nn.Module, suffix: str) -> dict[str, Any]:
             part.training = True
 
 
+def widened(a: Tensor) -> Tensor:
+    """Return half precision as float32, which is exact; anything else as it is."""
+    return a.float() if a.dtype in (torch.float16, torch.bfloat16) else a
+
+
 def weights_of(module: nn.Module, suffix: str = "") -> Weights:
-    """Return the weights of one layer and direction in canonical form, attached to the graph."""
-    w = _weights(module, suffix)
+    """Return the weights of one layer and direction in canonical form, attached to the graph.
+
+    Half precision is widened first: a sum of two biases would be rounded in it.
+    """
+    w: dict[str, Any] = {
+        name: None if a is None else widened(a) for name, a in _weights(module, suffix).items()
+    }
     b, b_r = w["bias_ih"], w["bias_hh"]
     if b is not None and not isinstance(module, (nn.GRU, nn.GRUCell)):
         b, b_r = b + b_r, None  # only ever added: one bias is enough

@@ -1,6 +1,6 @@
 """What PyTorch showed, as `Observation`s: detached, float32 where it was half precision."""
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,19 +9,22 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from everystate.cells import Weights
 from everystate.errors import ReplayMismatchError
-from everystate.frameworks.torch.modules import GATE_ORDER, cell_of, weights_of
+from everystate.frameworks.torch.modules import (
+    GATE_ORDER,
+    cell_of,
+    raw_weights,
+    weights_of,
+    widened,
+)
 from everystate.frameworks.torch.passes import Pass
 from everystate.frameworks.torch.sequences import Step
 from everystate.recording.observation import Lengths, Observation
 from everystate.recording.verify import tolerance_of
 
-_HALF: Final = (torch.float16, torch.bfloat16)
-
 
 def plain(a: Tensor) -> Tensor:
     """Return a tensor out of the graph, half precision as float32 (which is exact)."""
-    a = a.detach()
-    return a.float() if a.dtype in _HALF else a
+    return widened(a.detach())
 
 
 def equations(module: nn.Module, suffix: str = "") -> dict[str, Any]:
@@ -31,7 +34,7 @@ def equations(module: nn.Module, suffix: str = "") -> dict[str, Any]:
     return {
         "cell": cell,
         "weights": Weights(**{name: plain(a) for name, a in weights.items()}),
-        "precision": _precision(weights.W),
+        "precision": _precision(raw_weights(module, suffix)[0]),
         "attrs": {
             "module": type_before_parametrizations(module).__name__,
             "framework_gate_order": GATE_ORDER[type(cell).__name__],

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from everystate.cells import Weights
-from everystate.errors import InputError, UnsupportedModelError
+from everystate.errors import InputError, InputTypeError, UnsupportedModelError
 from everystate.frameworks.torch.checks import check_input
-from everystate.frameworks.torch.modules import CELLS, STACKS, leaf, weights_of
+from everystate.frameworks.torch.modules import CELLS, STACKS, leaf, weights_of, widened
 from everystate.frameworks.torch.observations import equations, of_pass, plain
 from everystate.frameworks.torch.passes import bind, in_layout, passes, restored
 from everystate.recording.observation import Observation, turn
@@ -45,7 +45,12 @@ def unroll(layer: nn.Module, x: Any, hx: Any = None) -> Unrolled:
     if isinstance(layer, STACKS):
         check_input(type(layer).__name__.lower(), layer, x)
         return _unroll_stack(layer, x, hx)
-    if isinstance(layer, CELLS) and isinstance(x, Tensor):
+    if isinstance(layer, CELLS):
+        if not isinstance(x, Tensor):
+            raise InputTypeError(
+                f"{type(layer).__name__}: got {type(x).__name__}, expected a tensor (time, batch, "
+                "features) or (time, features)."
+            )
         return _unroll_cell(layer, x, hx)
     raise UnsupportedModelError(
         f"unroll takes one recurrent layer or cell, got {type(layer).__name__}. Try "
@@ -117,11 +122,14 @@ def _replayed(
     assert cell is not None
     if seen.reverse:
         x, h = turn(x, lengths), turn(h, lengths)
-    before = {**initial, "h": torch.cat([initial["h"][None], h[:-1]])}
-    values = cell.evolve(w, cell.from_input(w, x), cell.from_state(w, before["h"]), before)
+    wide = {name: widened(s) for name, s in initial.items()}
+    before = {**wide, "h": torch.cat([wide["h"][None], widened(h[:-1])])}
+    with torch.autocast(x.device.type, enabled=False):
+        a_x, a_h = cell.from_input(w, widened(x)), cell.from_state(w, before["h"])
+        values = cell.evolve(w, a_x, a_h, before)
     detached = {name: plain(a) for name, a in values.items()}
     Verification(in_processing_order(seen)).compare(detached, slice(0, len(x)))
-    values["h"] = h
+    values = {name: a.to(h.dtype) for name, a in values.items()} | {"h": h}
     if seen.reverse:
         values = {name: turn(a, lengths) for name, a in values.items()}
     if lengths is None:
