@@ -32,7 +32,7 @@ def check_input(path: str, module: nn.Module, x: Any) -> None:
     if not isinstance(data, Tensor):
         raise InputTypeError(f"{path}: got {type(x).__name__}, expected a tensor.")
     _check_shape(path, module, x)
-    weight = module.get_parameter(_first_weight(module))
+    weight = _a_weight(module)
     if weight.device.type == "meta":
         raise InputTypeError(
             f"{path}: the weights are on the device 'meta', which holds no numbers. Load them "
@@ -114,9 +114,9 @@ def check_output(
     return out, final
 
 
-def _first_weight(module: nn.Module) -> str:
-    names = [name for name, _ in module.named_parameters()]
-    return next((name for name in names if "weight_ih" in name), names[0])
+def _a_weight(module: nn.Module) -> Tensor:
+    named = dict(module.named_parameters())
+    return next((w for name, w in named.items() if "weight_ih" in name), next(iter(named.values())))
 
 
 def _name(dtype: torch.dtype) -> str:
