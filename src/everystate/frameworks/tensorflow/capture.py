@@ -13,7 +13,7 @@ from tensorflow.python.ops import rnn as tf_rnn
 from everystate.errors import NothingRecordedError, UnknownLayerError
 from everystate.frameworks.tensorflow.lengths import held
 from everystate.frameworks.tensorflow.loops import Nested, Tensor, watching
-from everystate.frameworks.tensorflow.stacks import Stacks
+from everystate.frameworks.tensorflow.stacks import LoopStacks
 
 
 @dataclass(frozen=True)
@@ -101,29 +101,27 @@ def capturing() -> Iterator[Captures]:
 
 
 class _LoopCapture:
-    """Notes each loop; a `Stacks` of its own does the stacking."""
+    """Notes each loop; a `LoopStacks` of its own does the stacking."""
 
     def __init__(self, captures: Captures) -> None:
         self._captures = captures
-        self._stacks = Stacks([], [])
+        self._loop = LoopStacks()
         self._initial: Nested = None
-        self._open_ended = False
+        self._steps: Tensor | None = None
 
     def begin(self, state: Nested, steps: Tensor | None) -> Sequence[tuple[Any, Any]]:
-        self._stacks, self._initial, self._open_ended = Stacks([], []), state, steps is None
-        return self._stacks.begin(state, steps)
+        self._loop, self._initial, self._steps = LoopStacks(), state, steps
+        return self._loop.begin(state, steps)
 
-    def step(self, time: Tensor, run: Callable[[], Nested]) -> tuple[Nested, list[Tensor]]:
-        return self._stacks.step(time, run)
+    def step(self, time: Tensor, run: Callable[[], Nested]) -> tuple[Nested, list[Tensor | None]]:
+        return self._loop.step(time, run)
 
-    def end(self, stacks: list[Tensor], executed: Tensor, state: Nested) -> None:
-        self._stacks.end(stacks, executed, state)
-        states = self._stacks.built[0].states
-        if not self._open_ended:  # a loop that knows its steps may stop earlier than that
-            with tf.name_scope("everystate"):
-                states = tf.nest.map_structure(
-                    lambda a: a if isinstance(a, tf.TensorArray) else held(a, executed), states
-                )
+    def end(self, stacks: list[Tensor | None], executed: Tensor, state: Nested) -> None:
+        self._loop.end(stacks, executed, state)
+        # A loop that knows its steps beforehand may stop earlier than that.
+        open_ended = self._steps is None
+        with tf.name_scope("everystate"):
+            states = self._loop.packed(lambda _, a: a if open_ended else held(a, executed))
         self._captures.note(_scope(), states, self._initial, state)
 
 

@@ -10,7 +10,6 @@ from tensorflow.python.ops import control_flow_util
 from tensorflow.python.ops import rnn as tf_rnn
 
 from everystate.errors import EverystateWarning
-from everystate.frameworks.tensorflow.gates import GateStack
 from everystate.frameworks.tensorflow.lengths import (
     PastLength,
     check_past_length,
@@ -19,7 +18,7 @@ from everystate.frameworks.tensorflow.lengths import (
 )
 from everystate.frameworks.tensorflow.loops import Nested, watching
 from everystate.frameworks.tensorflow.probes import ProbedCell
-from everystate.frameworks.tensorflow.stacks import Layout, Stacks
+from everystate.frameworks.tensorflow.stacks import InTurn, Layout, LoopStacks
 
 
 def dynamic_rnn(
@@ -114,12 +113,12 @@ def dynamic_rnn(
     """
     check_past_length(past_length)
     _warn_ignored(parallel_iterations, swap_memory)
-    probed = [ProbedCell(cell, time_major)] if return_probes else []
-    stacks = Stacks([GateStack()] if return_gates else [], probed)
     lengths = checked(sequence_length, inputs, time_major)
-    with watching(stacks):
+    probed = ProbedCell(cell, time_major) if return_probes else None
+    loop = LoopStacks(cell, gates=return_gates, probed=probed)
+    with watching(loop):
         outputs, final_state = tf_rnn.dynamic_rnn(
-            probed[0] if probed else cell,
+            loop.cell,
             inputs,
             lengths,
             initial_state,
@@ -130,9 +129,9 @@ def dynamic_rnn(
             scope,
         )
     past = Layout(lengths, past_length, time_major)
-    found = [outputs, final_state, past.states(stacks.built[0])]
-    found += [past.gates(stacks.built[0], gates) for gates in stacks.gates]
-    found += [cell.probes for cell in probed]
+    found = [outputs, final_state, past.states(loop, outputs)]
+    found += [past.gates(loop)] if return_gates else []
+    found += [probed.probes] if probed else []
     return tuple(found)
 
 
@@ -196,14 +195,15 @@ def bidirectional_dynamic_rnn(
     check_past_length(past_length)
     _warn_ignored(parallel_iterations, swap_memory)
     lengths = checked(sequence_length, inputs, time_major)
-    probed = []
+    probed: list[ProbedCell | None] = [None, None]
     if return_probes:
         turn = partial(reversed_in_time, lengths=lengths)
         probed = [ProbedCell(cell_fw, time_major), ProbedCell(cell_bw, time_major, turn)]
-    stacks = Stacks([GateStack(), GateStack()] if return_gates else [], probed)
-    with watching(stacks):
+    cells = zip((cell_fw, cell_bw), probed, strict=True)
+    loops = [LoopStacks(cell, gates=return_gates, probed=p) for cell, p in cells]
+    with watching(InTurn(loops)):
         outputs, final_states = tf_rnn.bidirectional_dynamic_rnn(
-            *(probed or (cell_fw, cell_bw)),
+            *(loop.cell for loop in loops),
             inputs,
             lengths,
             initial_state_fw,
@@ -215,13 +215,12 @@ def bidirectional_dynamic_rnn(
             scope,
         )
     past = Layout(lengths, past_length, time_major)
-    ways = list(zip(stacks.built, (False, True), strict=True))
-    found = [outputs, final_states, tuple(past.states(way, backward=b) for way, b in ways)]
+    ways = list(zip(loops, outputs, (False, True), strict=True))
+    found = [outputs, final_states, tuple(past.states(a, y, backward=b) for a, y, b in ways)]
     if return_gates:
-        gated = zip(ways, stacks.gates, strict=True)
-        found.append(tuple(past.gates(way, gates, backward=b) for (way, b), gates in gated))
+        found.append(tuple(past.gates(a, backward=b) for a, _, b in ways))
     if return_probes:
-        found.append(tuple(cell.probes for cell in probed))
+        found.append(tuple(cell.probes for cell in probed if cell))
     return tuple(found)
 
 

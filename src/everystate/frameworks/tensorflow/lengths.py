@@ -89,25 +89,63 @@ def finish(
         return stacked
     if past_length == "copy" or stacked.shape.rank == 1:
         return held(stacked, executed)
-    if past_length == "nan" and not stacked.dtype.is_floating:
+    return tf.where(
+        _valid(stacked, lengths, time_major=True), stacked, _blank(stacked, past_length)
+    )
+
+
+def filled(
+    outputs: Tensor,
+    final: Tensor,
+    lengths: Tensor | None,
+    past_length: PastLength,
+    time_major: bool,
+) -> Tensor:
+    """Return a state that the outputs hold, past each row's length as asked.
+
+    Parameters
+    ----------
+    outputs : tensor, shape (batch, time, ...) or, with `time_major`, (time, batch, ...)
+        As TensorFlow returns them: zero past a row's length.
+    final : tensor, shape (batch, ...)
+        The state at the end: what is carried through.
+    lengths, past_length
+        As in `finish`.
+    time_major : bool
+        Which layout.
+    """
+    if lengths is None or past_length == "zero":
+        return outputs
+    carried = tf.expand_dims(final, 0 if time_major else 1)
+    past = carried if past_length == "copy" else _blank(outputs, past_length)
+    return tf.where(_valid(outputs, lengths, time_major=time_major), outputs, past)
+
+
+def _valid(a: Tensor, lengths: Tensor, *, time_major: bool) -> Tensor:
+    """Return where a tensor's steps are within the rows' lengths, to be broadcast over the rest."""
+    time = tf.range(tf.shape(a)[0 if time_major else 1], dtype=tf.int32)
+    lengths = tf.cast(lengths, tf.int32)
+    valid = time[:, None] < lengths if time_major else time < lengths[:, None]
+    return valid[(..., *[None] * (a.shape.rank - 2))]
+
+
+def _blank(a: Tensor, past_length: PastLength) -> Tensor:
+    if past_length == "nan" and not a.dtype.is_floating:
         raise InputError(
-            f"past_length='nan': a state of dtype {stacked.dtype.name} cannot hold NaN. "
+            f"past_length='nan': a state of dtype {a.dtype.name} cannot hold NaN. "
             "Use 'copy' or 'zero'."
         )
-    blank = tf.constant(float("nan") if past_length == "nan" else 0, stacked.dtype)
-    time = tf.range(tf.shape(stacked)[0], dtype=tf.int32)
-    valid = time[:, None] < tf.cast(lengths, tf.int32)
-    for _ in range(stacked.shape.rank - 2):
-        valid = valid[..., None]
-    return tf.where(valid, stacked, blank)
+    return tf.constant(float("nan") if past_length == "nan" else 0, a.dtype)
 
 
 def held(stacked: Tensor, executed: Tensor) -> Tensor:
     """Return a stack whose steps beyond those executed hold the last one that was."""
     if tf.executing_eagerly():  # there the loop goes through all steps
         return stacked
-    last = tf.minimum(tf.range(tf.shape(stacked)[0]), tf.cast(executed, tf.int32) - 1)
-    to_the_end = tf.gather(stacked, last)
+    steps, executed = tf.shape(stacked)[0], tf.cast(executed, tf.int32)
+    last = tf.minimum(tf.range(steps), executed - 1)
+    # Most often some row is as long as the input: then there is nothing to copy.
+    to_the_end = tf.cond(executed < steps, lambda: tf.gather(stacked, last), lambda: stacked)
     to_the_end.set_shape(stacked.shape)
     return to_the_end
 

@@ -44,10 +44,13 @@ class Watcher(Protocol):
             Steps at most. None: not known beforehand.
         """
 
-    def step(self, time: Tensor, run: Callable[[], Nested]) -> tuple[Nested, list[Tensor]]:
-        """Call `run`, which takes the step and returns the state; return it and what to stack."""
+    def step(self, time: Tensor, run: Callable[[], Nested]) -> tuple[Nested, list[Tensor | None]]:
+        """Call `run`, which takes the step and returns the state; return it and what to stack.
 
-    def end(self, stacks: list[Tensor], executed: Tensor, state: Nested) -> None:
+        None in a stack's place leaves it empty.
+        """
+
+    def end(self, stacks: list[Tensor | None], executed: Tensor, state: Nested) -> None:
         """Take the stacks, time-major, the number of steps executed, and the final state."""
 
 
@@ -103,7 +106,7 @@ class _StandIn:
 _stand_in: Final = _StandIn()
 
 
-def _step_of(watcher: Watcher, body: Any, loop_vars: Any) -> tuple[list[Any], list[Tensor]]:
+def _step_of(watcher: Watcher, body: Any, loop_vars: Any) -> tuple[list[Any], list[Any]]:
     """Take one step; return the loop variables after it, and what to stack."""
     at = STATE_AT[len(loop_vars)]
     after: list[Any] = []
@@ -135,14 +138,18 @@ def _graph_loop(watcher: Watcher, cond: Any, body: Any, loop_vars: Any, options:
     def watched(*variables: Any) -> Any:
         *own, stacks = variables
         after, values = _step_of(watcher, body, own)
-        written = [a.write(own[0], v) for a, v in zip(stacks, values, strict=True)]
+        pairs = zip(stacks, values, strict=True)
+        written = [a if v is None else a.write(own[0], v) for a, v in pairs]
+        filled[:] = [v is not None for v in values]
         return (*after, written)
 
+    filled: list[bool] = []
     everything = (*loop_vars, arrays)
-    *result, filled = tf_while_loop.while_loop(cond, watched, everything, **options)
-    stacks = [array.stack() for array in filled]
+    *result, ended = tf_while_loop.while_loop(cond, watched, everything, **options)
+    stacks = [a.stack() if full else None for a, full in zip(ended, filled, strict=True)]
     for stack in stacks:
-        stack.set_shape([_known(steps), *stack.shape[1:]])
+        if stack is not None:
+            stack.set_shape([_known(steps), *stack.shape[1:]])
     watcher.end(stacks, result[0], result[STATE_AT[len(result)]])
     return tuple(result)
 

@@ -1,7 +1,7 @@
 """What is stacked of a loop, and the last touches to it once the loop is built."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -10,6 +10,7 @@ from everystate.frameworks.tensorflow.gates import GateStack
 from everystate.frameworks.tensorflow.lengths import (
     PastLength,
     batch_major,
+    filled,
     finish,
     reversed_in_time,
 )
@@ -17,62 +18,123 @@ from everystate.frameworks.tensorflow.loops import Nested, Tensor, spec
 from everystate.frameworks.tensorflow.probes import ProbedCell
 
 
-@dataclass
-class Stacks:
-    """Stacks each leaf of a loop's state, as the loop carries it, over the steps.
+class ShownCell:
+    """A cell, and which parts of its state are its very output: those need no stack of their own.
 
-    A leaf that is a `tf.TensorArray` keeps its own history: it is returned as it ends.
+    ``h`` of an LSTM or GRU without a wrapper is. TensorFlow stacks it already.
     """
 
-    gates: list[GateStack]
-    """One for each loop to come, or none."""
-    probed: list[ProbedCell]
-    """The cells of the loops to come, or none."""
-    built: list["Stacked"] = field(default_factory=list)
+    def __init__(self, cell: Any) -> None:
+        self._cell = cell
+        self.shared: list[int | None] = []
+        """For each leaf of the state the place of the same tensor among the outputs."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return whatever else the cell has: its sizes, its zero state."""
+        return getattr(self._cell, name)
+
+    def __call__(self, *args: Any, **options: Any) -> tuple[Nested, Nested]:
+        """Call the cell."""
+        output, state = self._cell(*args, **options)
+        places = {id(tensor): k for k, tensor in enumerate(tf.nest.flatten(output))}
+        self.shared = [places.get(id(leaf)) for leaf in tf.nest.flatten(state)]
+        return output, state
+
+
+class LoopStacks:
+    """Stacks each leaf of one loop's state, as the loop carries it, over the steps.
+
+    A leaf that is a `tf.TensorArray` keeps its own history: it is returned as it ends.
+
+    Parameters
+    ----------
+    cell : RNNCell, optional
+        The cell to be called in the loop as `cell`. None: one that is not at hand.
+    gates : bool
+        Whether to stack its gates, too.
+    probed : ProbedCell, optional
+        The same cell, if it is to be probed.
+    """
+
+    def __init__(
+        self, cell: Any = None, *, gates: bool = False, probed: ProbedCell | None = None
+    ) -> None:
+        self.cell = ShownCell(probed or cell)
+        self.gates = GateStack() if gates else None
+        self.probed = probed
+        self.executed: Tensor = None
+        self.stacks: list[Tensor | None] = []
+        self.gate_stack: Tensor = None
+        self.final: Nested = None
 
     def begin(self, state: Nested, steps: Tensor | None) -> Sequence[tuple[Any, Any]]:
         """Return dtype and shape of each leaf that is a tensor, and of the gates."""
-        k = len(self.built)
-        for cell in self.probed[k : k + 1]:
-            cell.begin(state, steps)
-        return [spec(leaf) for leaf in _tensors(state)] + [
-            g.spec(state) for g in self.gates[k : k + 1]
-        ]
+        if self.probed is not None:
+            self.probed.begin(state, steps)
+        leaves = [leaf for leaf in tf.nest.flatten(state) if not _is_array(leaf)]
+        gates = [] if self.gates is None else [self.gates.spec(state)]
+        return [*map(spec, leaves), *gates]
 
-    def step(self, time: Tensor, run: Callable[[], Nested]) -> tuple[Nested, list[Tensor]]:
+    def step(self, time: Tensor, run: Callable[[], Nested]) -> tuple[Nested, list[Tensor | None]]:
         """Take the step; its state is what to stack, and its gates."""
-        k = len(self.built)
-        for cell in self.probed[k : k + 1]:
-            cell.time = time
-        if not self.gates:
-            state = run()
-            return state, _tensors(state)
-        state, gates = self.gates[k].step(run)
-        return state, [*_tensors(state), gates]
+        if self.probed is not None:
+            self.probed.time = time
+        state, gates = (run(), None) if self.gates is None else self.gates.step(run)
+        leaves = tf.nest.flatten(state)
+        shared = self._shared(len(leaves))
+        own = [None if k is not None else a for a, k in zip(leaves, shared, strict=True)]
+        values = [a for a, leaf in zip(own, leaves, strict=True) if not _is_array(leaf)]
+        return state, values if self.gates is None else [*values, gates]
 
-    def end(self, stacks: list[Tensor], executed: Tensor, state: Nested) -> None:
-        """Give the stacks the state's structure."""
-        gates = stacks.pop() if self.gates else None
+    def _shared(self, count: int) -> list[int | None]:
+        # Eagerly, a cell may give the same object at one step and another at the next.
+        known = self.cell.shared and not tf.executing_eagerly()
+        return self.cell.shared if known else [None] * count
+
+    def end(self, stacks: list[Tensor | None], executed: Tensor, state: Nested) -> None:
+        """Take the stacks; None where the outputs hold the same."""
+        if self.gates is not None:
+            self.gate_stack = stacks.pop()
         left = iter(stacks)
-        leaves = [a if _is_array(a) else next(left) for a in tf.nest.flatten(state)]
-        self.built.append(Stacked(tf.nest.pack_sequence_as(state, leaves), gates, executed))
+        leaves = tf.nest.flatten(state)
+        self.stacks = [a if _is_array(a) else next(left) for a in leaves]
+        self.executed, self.final = executed, state
+
+    def packed(self, finished: Callable[[int, Any], Any]) -> Nested:
+        """Return each leaf's stack, finished, in the structure of the state."""
+        found = [a if _is_array(a) else finished(k, a) for k, a in enumerate(self.stacks)]
+        return tf.nest.pack_sequence_as(self.final, found)
+
+    def outputs_of(self, leaf: int, outputs: Nested) -> Tensor:
+        """Return the stacked output that is the same as a leaf of the state."""
+        place = self.cell.shared[leaf]
+        assert place is not None
+        return tf.nest.flatten(outputs)[place]
 
 
-@dataclass(frozen=True)
-class Stacked:
-    """What one loop gave: states and gates, time-major, and the number of steps executed."""
+class InTurn:
+    """Hands one loop after the other to a watcher of its own."""
 
-    states: Nested
-    gates: Tensor
-    executed: Tensor
+    def __init__(self, watchers: Sequence[LoopStacks]) -> None:
+        self._left = iter(watchers)
+        self._now: LoopStacks = watchers[0]
+
+    def begin(self, state: Nested, steps: Tensor | None) -> Sequence[tuple[Any, Any]]:
+        """Go on to the next watcher."""
+        self._now = next(self._left)
+        return self._now.begin(state, steps)
+
+    def step(self, time: Tensor, run: Callable[[], Nested]) -> tuple[Nested, list[Tensor | None]]:
+        """Hand on."""
+        return self._now.step(time, run)
+
+    def end(self, stacks: list[Tensor | None], executed: Tensor, state: Nested) -> None:
+        """Hand on."""
+        self._now.end(stacks, executed, state)
 
 
 def _is_array(leaf: object) -> bool:
     return isinstance(leaf, tf.TensorArray)
-
-
-def _tensors(state: Nested) -> list[Tensor]:
-    return [leaf for leaf in tf.nest.flatten(state) if not _is_array(leaf)]
 
 
 @dataclass(frozen=True)
@@ -83,24 +145,32 @@ class Layout:
     past_length: PastLength
     time_major: bool
 
-    def states(self, stacked: Stacked, *, backward: bool = False) -> Nested:
-        """Return the states past their lengths as asked, in the order and layout of the call."""
+    def states(self, loop: LoopStacks, outputs: Nested, *, backward: bool = False) -> Nested:
+        """Return the states past their lengths as asked, in the order and layout of `outputs`."""
 
-        def one(leaf: Any) -> Any:
-            if _is_array(leaf):
-                return leaf
-            leaf = finish(leaf, self.lengths, stacked.executed, self.past_length)
-            return self._laid_out(leaf, backward)
+        def one(k: int, stacked: Tensor | None) -> Tensor:
+            if stacked is None:
+                final = tf.nest.flatten(loop.final)[k]
+                return filled(
+                    loop.outputs_of(k, outputs),
+                    final,
+                    self.lengths,
+                    self.past_length,
+                    self.time_major,
+                )
+            stacked = finish(stacked, self.lengths, loop.executed, self.past_length)
+            return self._laid_out(stacked, backward)
 
         with tf.name_scope("everystate"):
-            return tf.nest.map_structure(one, stacked.states)
+            return loop.packed(one)
 
-    def gates(self, stacked: Stacked, stack: GateStack, *, backward: bool = False) -> Nested:
+    def gates(self, loop: LoopStacks, *, backward: bool = False) -> Nested:
         """Return the gates likewise; past a row's length there is nothing to carry through."""
+        assert loop.gates is not None
         past_length: PastLength = "nan" if self.past_length == "nan" else "zero"
         with tf.name_scope("everystate"):
-            values = finish(stacked.gates, self.lengths, stacked.executed, past_length)
-            found = stack.parted(self._laid_out(values, backward))
+            values = finish(loop.gate_stack, self.lengths, loop.executed, past_length)
+            found = loop.gates.parted(self._laid_out(values, backward))
         return found[0] if len(found) == 1 else found
 
     def _laid_out(self, leaf: Tensor, backward: bool) -> Tensor:
