@@ -51,7 +51,7 @@ def save_trace(
         The whole trace, as `everystate.record` returns it, or what ``sel``, ``isel`` or
         ``filter`` make of one. If it is lazy it is read block by block.
     path : str or path-like
-        The folder to make, by custom named ``*.zarr``. Its parents are made if missing.
+        The folder to make, by convention named ``*.zarr``. Its parents are made if missing.
     overwrite : bool, default False
         Replace the Zarr store at `path`, if there is one.
     progress : callable, optional
@@ -183,7 +183,7 @@ def _reason(error: BaseException, place: Place) -> str | None:
         return None
     if error.errno not in NO_ROOM:
         return f"the trace could not be written: {error}."
-    free = shutil.disk_usage(place.folder).free
+    free = shutil.disk_usage(place.folder.parent).free
     return (
         f"there is no room left for the trace ({error.strerror}; {free / 1e6:,.1f} MB free). Free "
         "some, choose another disk, or record less: variables=, units=, every= or dtype= of Select."

@@ -26,7 +26,6 @@ import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from everystate import schema
-from everystate.errors import TraceFormatError
 from everystate.storage.layout import Grid, block_steps, grid
 from everystate.storage.mark import FILE_NAME, Mark
 
@@ -159,8 +158,7 @@ class TraceWriter:
 
     def __init__(self, folder: Path) -> None:
         mark = Mark.load(folder)
-        if mark is None:
-            raise TraceFormatError(f"{folder}: not a trace that everystate began to write.")
+        assert mark is not None, f"{folder} is not laid out"
         self.folder, self.mark = folder, mark
         self._arrays: dict[str, zarr.Array[Any]] = {}
 
