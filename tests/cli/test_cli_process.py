@@ -158,15 +158,6 @@ def test_progress_and_interruption(weights, long):
     assert not Path("run.zarr").exists()
 
 
-def test_no_bar_for_what_is_done_at_once(weights, data):
-    args = ("record", weights, data, "-o", "run.zarr", "--json")
-    with on_terminal(*args) as (process, terminal):
-        shown = until(terminal, "nothing of the kind")
-        assert process.wait(timeout=60) == 0
-        assert json.loads(process.stdout.read())["trace"] == "run.zarr"
-    assert shown == ""
-
-
 def test_json_stays_clean_beside_a_bar(weights, folder):
     np.save("long.npy", np.zeros((60_000, 2), np.float32))
     args = ("record", weights, "long.npy", "-o", "run.zarr", "--json", "--variables", "h")

@@ -290,7 +290,9 @@ def test_an_interruption_while_writing_keeps_what_is_complete(run, weights, fold
     assert done.code == 130
     assert "run.zarr is incomplete: /encoder " in done.err
     assert "Open them with --trim." in done.err
-    assert run("summary", "run.zarr").code == 1
+    done_later = run("summary", "run.zarr")
+    assert done_later.code == 1
+    assert done_later.err.endswith("On the command line: --trim.\n")
     assert run("summary", "run.zarr", "--trim").code == 0
     kept = es.open_trace("run.zarr", incomplete="trim")["encoder"].sizes["time"]
     assert 0 < kept < 60_000

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from everystate.errors import IncompleteTraceError
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -19,4 +21,8 @@ def open_for_reading(path: Path, trim: bool) -> "xr.DataTree":
     """Open a trace; with `trim`, an incomplete one too (see `everystate.open_trace`)."""
     import everystate as es
 
-    return es.open_trace(path, incomplete="trim" if trim else "error")
+    try:
+        return es.open_trace(path, incomplete="trim" if trim else "error")
+    except IncompleteTraceError as error:
+        way_out = " On the command line: --trim." if "incomplete='trim'" in str(error) else ""
+        raise IncompleteTraceError(f"{error}{way_out}") from error
