@@ -15,8 +15,8 @@ def test_a_mark_is_one_stretch_or_several():
     one, several = marks_of({"a": (3, 7), "b": [(1, 2), (50, 60)]})
     assert one.places(AXIS) == [(3.0, 7.0)]
     assert several.places(AXIS) == [(1.0, 2.0), (50.0, 60.0)]
-    assert (one.color, one.hatch) == STYLES[0]
-    assert (several.color, several.hatch) == STYLES[1]
+    assert (one.color, one.hatch, one.path) == STYLES[0]
+    assert (several.color, several.hatch, several.path) == STYLES[1]
     assert marks_of(None) == []
 
 

@@ -40,8 +40,9 @@ LANE_HEIGHT: Final = 9
 """Of each mark above a heat map, whose colours it must not cover."""
 FRAMED: Final = 7
 """Screen lines that a unit must have to be framed."""
-OUTLIERS: Final = 0.005
-"""Share of the values that the colours of an unbounded state may leave out."""
+MOST: Final = 0.95
+DWARFING: Final = 4.0
+"""When the colours of an unbounded state leave out its largest values."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,16 @@ class Scale:
 
     @classmethod
     def around_zero(cls, values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> "Scale":
-        """Return a symmetric scale for all finite values but a few outliers.
+        """Return a symmetric scale for all finite values, or for most if the others dwarf them.
 
-        The `OUTLIERS` largest share is beyond it, if some are more than twice as large as the rest.
+        One runaway unit would leave all others white: where the largest value is more than
+        `DWARFING` times what `MOST` of the values stay within, the colours end there.
         """
         sizes = np.abs(values[np.isfinite(values)])
         if not sizes.size or not sizes.any():
             return cls.symmetric(1.0)
-        largest, bound = float(sizes.max()), float(np.quantile(sizes, 1 - OUTLIERS))
-        return cls.symmetric(bound if 0 < 2 * bound < largest else largest)
+        largest, bound = float(sizes.max()), float(np.quantile(sizes, MOST))
+        return cls.symmetric(bound if 0 < DWARFING * bound < largest else largest)
 
     @classmethod
     def symmetric(cls, bound: float) -> "Scale":
@@ -120,16 +122,15 @@ def _labels_at(view: View) -> CustomJSTickFormatter:
 
 
 def shade(fig: figure, view: View) -> None:
-    """Shade the marks behind the lines of a strip."""
+    """Shade the marks behind the lines of a strip, faintly: a mark may be most of the record."""
     for mark in view.marks:
-        _add_boxes(fig, view, mark, level="underlay")
+        _add_boxes(fig, view, mark, level="underlay", fill_alpha=0.1)
 
 
-def _add_boxes(fig: figure, view: View, mark: Mark, **place: object) -> None:
+def _add_boxes(fig: figure, view: View, mark: Mark, **style: object) -> None:
     for left, right in mark.places(view.axis):
-        box = BoxAnnotation(left=left, right=right, fill_color=mark.color, fill_alpha=0.14)
-        box.update(hatch_pattern=mark.hatch, hatch_color=mark.color, hatch_alpha=0.35)
-        box.update(hatch_scale=9, line_color=mark.color, line_alpha=1, **place)
+        box = BoxAnnotation(left=left, right=right, fill_color=mark.color, line_color=mark.color)
+        box.update(line_alpha=1, **style)
         fig.add_layout(box)
 
 
@@ -140,7 +141,9 @@ def heat_map(view: View, name: str, scale: Scale) -> figure:
     values = view.data[name].values
     largest = np.abs(values, where=np.isfinite(values), out=np.zeros_like(values)).max(initial=0)
     if largest > scale.high:
-        fig.title.text += f" (colours end at ±{scale.high:.3g}; the largest size is {largest:.3g})"
+        fig.title.text += (
+            f" (colours end at ±{scale.high:,.4g}; the largest size is {largest:,.4g})"
+        )
     return fig
 
 
@@ -155,7 +158,9 @@ def blank_heat_map(view: View, name: str) -> figure:
     top = len(labels) - 0.5
     fig.y_range = Range1d(start=-0.5, end=top + lane * len(view.marks))
     for k, mark in enumerate(reversed(view.marks)):
-        _add_boxes(fig, view, mark, bottom=top + k * lane, top=top + (k + 1) * lane)
+        place = {"bottom": top + k * lane, "top": top + (k + 1) * lane, "fill_alpha": 0.14}
+        hatch = {"hatch_pattern": mark.hatch, "hatch_color": mark.color, "hatch_alpha": 0.5}
+        _add_boxes(fig, view, mark, **place, **hatch, hatch_scale=9)
     fig.yaxis.axis_label = view.noun(name)
     every = max(1, int(float(f"{len(labels) / 5:.0e}")))
     fig.yaxis.ticker = list(range(0, len(labels), every))

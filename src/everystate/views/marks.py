@@ -12,14 +12,14 @@ Marks = Mapping[str, Stretch | Sequence[Stretch]]
 """A name, and one stretch (start, stop) or several, in the labels of the time axis."""
 
 STYLES: Final = (
-    ("#7a1f8f", "right_diagonal_line"),
-    ("#00704f", "left_diagonal_line"),
-    ("#5c4b00", "dot"),
-    ("#b0005a", "cross"),
-    ("#1a1a1a", "vertical_line"),
+    ("#7a1f8f", "right_diagonal_line", "M0 6L6 0"),
+    ("#00704f", "left_diagonal_line", "M0 0L6 6"),
+    ("#5c4b00", "cross", "M3 0V6M0 3H6"),
+    ("#b0005a", "vertical_line", "M3 0V6"),
+    ("#1a1a1a", "horizontal_line", "M0 3H6"),
 )
-"""Colour and hatching of each name in turn: no colour that the data has, and told apart by the
-hatching without colour vision."""
+"""Colour of each name in turn, its hatching in a picture, and the same as a path of 6 by 6 for
+the key: no colour that the data has, and told apart by the hatching without colour vision."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,15 @@ class Mark:
         What it is called.
     stretches : tuple of (start, stop)
         In the labels of the time axis.
-    color, hatch : str
-        How it is drawn.
+    color, hatch, path : str
+        How it is drawn, as in `STYLES`.
     """
 
     name: str
     stretches: tuple[Stretch, ...]
     color: str
     hatch: str
+    path: str
 
     def places(self, axis: TimeAxis) -> list[tuple[float, float]]:
         """Return the stretches as places on an axis.

@@ -97,6 +97,10 @@ def _steps(value: float) -> str:
     return f"{value:,.1f} steps" if value < 100 else f"{value:,.0f} steps"
 
 
+def _small(value: float) -> str:
+    return f"{value:.1e}" if value else "0"
+
+
 def _per_thousand(share_per_step: float) -> str:
     return f"{share_per_step * 1000 * 100:+.3g}%"
 
@@ -137,7 +141,7 @@ _VERDICTS: Final[tuple[Row, ...]] = (
     (
         "replay error",
         ("max_error",),
-        "{:.1e}".format,
+        _small,
         "largest scaled difference from the framework's own states",
     ),
     ("origin", ("origin",), str, "observed in the framework, or replayed and verified"),

@@ -124,11 +124,14 @@ class View:
         return [name for name, dim in dims.items() if dim == wanted]
 
     def _choice(self) -> Select:
-        """Return the control, set to the unit that moves most; without units it has no option."""
+        """Return the control, set to the unit that moves most; without units it has no option.
+
+        It is the unit whose ``c`` moves most, where there is one: the memory.
+        """
         names = self.choosable()
         if not names:
             return Select(title="Unit")
-        values = self.data[names[0]].values
+        values = self.data[schema.C if schema.C in names else names[0]].values
         finite = np.where(np.isfinite(values), values, np.nan)
         travel = np.fmax.reduce(finite, axis=1) - np.fmin.reduce(finite, axis=1)
         first = int(np.argmax(np.nan_to_num(travel, nan=-1.0)))
