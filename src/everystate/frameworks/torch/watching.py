@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache, wraps
 from typing import Any, Final, TypeVar, cast
 
 import torch
@@ -32,13 +33,22 @@ LINES: Final = 4
 
 
 def untraced(hook: Hook) -> Hook:
-    """Return a hook into which a function compiled by torch.compile calls, without tracing it.
+    """Return a hook that torch.compile calls as it is, without tracing into it.
 
-    Whoever calls a compiled function has loaded the compiler, which takes a second.
+    The compiler takes a second to load, so it is asked only once somebody has loaded it.
     """
-    if "torch._dynamo" not in sys.modules:
-        return hook
-    return cast(Hook, torch.compiler.disable(hook))  # type: ignore[no-untyped-call]
+
+    @cache
+    def skipped() -> Any:
+        return torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
+
+    @wraps(hook)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        run = skipped() if "torch._dynamo" in sys.modules else hook
+        return run(*args, **kwargs)
+
+    call._torchdynamo_disable = True  # type: ignore[attr-defined]
+    return cast(Hook, call)
 
 
 class Watcher:
