@@ -112,7 +112,7 @@ def test_results_and_names_are_tensorflows_own(
 ) -> None:
     (v1.enable_control_flow_v2 if control_flow == "v2" else v1.disable_control_flow_v2)()
     x = CASES["lstm"].x.astype(np.float32)
-    found = []
+    found, weights = [], []
     for function in (dynamic_rnn, v1.nn.dynamic_rnn):
         with tf.Graph().as_default():
             v1.set_random_seed(3)
@@ -125,6 +125,9 @@ def test_results_and_names_are_tensorflows_own(
             gradients = tf.gradients(loss, [given, *variables])
             with v1.Session() as session:
                 session.run(v1.global_variables_initializer())
+                for variable, value in zip(variables, weights, strict=bool(weights)):
+                    variable.load(value, session)
+                weights = session.run(variables)
                 feeds = {given: x if time_major else rows_first(x)}
                 values = session.run([results[:2], gradients, *results[2:]], feeds)
             names = [v.name for v in variables]

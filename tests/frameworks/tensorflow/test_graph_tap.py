@@ -205,11 +205,13 @@ def test_a_saved_model_of_keras(tmp_path: Path) -> None:
     )
     model.layers[1].set_weights([lstm["W"].T, lstm["R"].T, lstm["b"] + lstm["b_R"]])
     model.layers[2].set_weights([gru["W"].T, gru["R"].T, np.stack([gru["b"], gru["b_R"]])])
-    model.export(str(tmp_path / "keras"), verbose=False)
+    model.export(str(tmp_path / "keras"))
     x = X.astype(np.float32)
     values = es.record(tmp_path / "keras", x)
     (a, b) = (node.dataset for node in values.leaves)
-    assert [node.path.split("/")[-2][:4] for node in values.leaves] == ["lstm", "gru_"]
+    first, second = (node.path for node in values.leaves)
+    assert "lstm" in first
+    assert "gru" in second
     zero = [{k: np.zeros_like(v) for k, v in c.initial.items()} for c in given]
     one = given[0].with_(initial=zero[0], x=rows_first(X)).expected().values
     two = given[1].with_(initial=zero[1], x=one["h"]).expected().values
