@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
+from everystate.errors import InputError
 from everystate.frameworks.torch.modules import Place, places, raw_weights
 from everystate.recording.observation import Lengths
 
@@ -86,13 +87,28 @@ class Pass:
 
 
 def bind(stack: nn.RNNBase, x: Tensor | PackedSequence, hx: Any = None) -> Call:
-    """Return a call's arguments in time-major, batched form, zero states filled in."""
+    """Return a call's arguments in time-major, batched form, zero states filled in.
+
+    Raises
+    ------
+    InputError
+        If `hx` is of another shape than the stack takes: its kernels do not look.
+    """
     packed = x if isinstance(x, PackedSequence) else None
     data = x.data if isinstance(x, PackedSequence) else time_major(stack, x)
     batch = int(packed.batch_sizes[0]) if packed is not None else data.shape[1]
+    expected = _state_shapes(stack, batch)
     if hx is None:
-        return Call(data, _zeros(stack, batch, data), packed)
+        return Call(data, tuple(data.new_zeros(shape) for shape in expected), packed)
     state = tuple(hx) if isinstance(hx, (tuple, list)) else (hx,)
+    if isinstance(x, Tensor) and x.dim() == 2:
+        expected = [(rows, units) for rows, _, units in expected]
+    got = [tuple(getattr(s, "shape", (type(s).__name__,))) for s in state]
+    if got != expected:
+        raise InputError(
+            f"{type(stack).__name__.lower()}: got an initial state of {_shapes(got)}, expected "
+            f"{_shapes(expected)}."
+        )
     state = tuple(s.unsqueeze(1) if s.dim() == 2 else s for s in state)
     if packed is not None and packed.sorted_indices is not None:
         state = tuple(s.index_select(1, packed.sorted_indices) for s in state)
@@ -135,12 +151,17 @@ def in_layout(stack: nn.RNNBase, x: Tensor, a: Tensor) -> Tensor:
     return a.transpose(0, 1) if stack.batch_first and a.dim() == 3 else a
 
 
-def _zeros(stack: nn.RNNBase, batch: int, like: Tensor) -> tuple[Tensor, ...]:
+def _state_shapes(stack: nn.RNNBase, batch: int) -> list[tuple[int, ...]]:
     count = stack.num_layers * (2 if stack.bidirectional else 1)
     sizes = [stack.proj_size or stack.hidden_size]
     if isinstance(stack, nn.LSTM):
         sizes.append(stack.hidden_size)
-    return tuple(like.new_zeros(count, batch, size) for size in sizes)
+    return [(count, batch, size) for size in sizes]
+
+
+def _shapes(shapes: Sequence[tuple[Any, ...]]) -> str:
+    names = ("h_0", "c_0", "and more")
+    return ", ".join(f"{name} {shape}" for name, shape in zip(names, shapes, strict=False))
 
 
 def run_layer(stack: nn.RNNBase, layer: int, x: Tensor, call: Call) -> tuple[Tensor, ...]:
