@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -10,20 +11,21 @@ import pytest
 
 import oracles
 from cases import Case
-from everystate.testing import importorskip
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-tf = importorskip("tensorflow")
-
-from everystate.frameworks.tensorflow import rnn_cell
 
 MODES = ("v1", "v2", "function", "eager")
 Weights = list[tuple[Any, np.ndarray]]
 
 
+def _tf() -> Any:
+    """TensorFlow, once a test needs it: the test files say what happens where it is missing."""
+    return import_module("tensorflow")
+
+
 @pytest.fixture(autouse=True)
 def _quiet() -> Iterator[None]:
-    tf.get_logger().setLevel("ERROR")
+    _tf().get_logger().setLevel("ERROR")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*rnn_cell.*|.*layer.updates.*")
         yield
@@ -50,20 +52,22 @@ def _control_flow_in_force(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def _control_flow(*, v2: bool) -> None:
-    v1 = tf.compat.v1
+    v1 = _tf().compat.v1
     (v1.enable_control_flow_v2 if v2 else v1.disable_control_flow_v2)()
 
 
 def _in_graph(cells: Any, build: Callable[..., Any], *arrays: np.ndarray) -> Any:
-    with tf.Graph().as_default():
+    with _tf().Graph().as_default():
         # Batch and time unknown beforehand, as in most graphs.
         tensors = [
-            tf.compat.v1.placeholder(a.dtype, [None, None, *a.shape[2:]] if a.ndim > 2 else [None])
+            _tf().compat.v1.placeholder(
+                a.dtype, [None, None, *a.shape[2:]] if a.ndim > 2 else [None]
+            )
             for a in arrays
         ]
         found = build(*tensors)
-        with tf.compat.v1.Session() as session:
-            session.run(tf.compat.v1.global_variables_initializer())
+        with _tf().compat.v1.Session() as session:
+            session.run(_tf().compat.v1.global_variables_initializer())
             for cell, case in cells:
                 for variable, value in weights_of(cell, case):
                     variable.load(value, session)
@@ -71,18 +75,18 @@ def _in_graph(cells: Any, build: Callable[..., Any], *arrays: np.ndarray) -> Any
 
 
 def _eagerly(cells: Any, build: Callable[..., Any], *arrays: np.ndarray) -> Any:
-    tensors = [tf.constant(a) for a in arrays]
+    tensors = [_tf().constant(a) for a in arrays]
     build(*tensors)  # creates the variables
     for cell, case in cells:
         for variable, value in weights_of(cell, case):
             variable.assign(value)
-    return tf.nest.map_structure(np.asarray, build(*tensors))
+    return _tf().nest.map_structure(np.asarray, build(*tensors))
 
 
 def _in_function(cells: Any, build: Callable[..., Any], *arrays: np.ndarray) -> Any:
     _eagerly(cells, build, *arrays)  # a cell with peepholes cannot be built within a function
-    found = tf.function(build)(*[tf.constant(a) for a in arrays])
-    return tf.nest.map_structure(np.asarray, found)
+    found = _tf().function(build)(*[_tf().constant(a) for a in arrays])
+    return _tf().nest.map_structure(np.asarray, found)
 
 
 def weights_of(cell: Any, case: Case | None) -> Weights:
@@ -112,12 +116,14 @@ def weights_of(cell: Any, case: Case | None) -> Weights:
 def tf_cell() -> Callable[[Case], Any]:
     """Return a TF 1 cell in float64 with the variants of a case."""
 
+    rnn_cell = import_module("everystate.frameworks.tensorflow.rnn_cell")
+
     def make(case: Case, **options: Any) -> Any:
         units = next(iter(case.gates.values())).W.shape[0]
         if case.family == "gru":
-            return rnn_cell.GRUCell(units, dtype=tf.float64, **options)
+            return rnn_cell.GRUCell(units, dtype=_tf().float64, **options)
         if case.family == "simple_rnn":
-            return rnn_cell.BasicRNNCell(units, dtype=tf.float64, **options)
+            return rnn_cell.BasicRNNCell(units, dtype=_tf().float64, **options)
         return rnn_cell.LSTMCell(
             units,
             use_peepholes=case.peephole is not None,
@@ -125,7 +131,7 @@ def tf_cell() -> Callable[[Case], Any]:
             cell_clip=case.variants.get("cell_clip"),
             proj_clip=case.variants.get("projection_clip"),
             forget_bias=case.variants.get("forget_bias", 0.0),
-            dtype=tf.float64,
+            dtype=_tf().float64,
             **options,
         )
 
