@@ -3,7 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, wraps
+from functools import wraps
 from typing import Any, Final, TypeVar, cast
 
 import torch
@@ -37,15 +37,15 @@ def untraced(hook: Hook) -> Hook:
 
     The compiler takes a second to load, so it is asked only once somebody has loaded it.
     """
-
-    @cache
-    def skipped() -> Any:
-        return torch.compiler.disable(hook)  # type: ignore[no-untyped-call]
+    skipped: list[Any] = []
 
     @wraps(hook)
     def call(*args: Any, **kwargs: Any) -> Any:
-        run = skipped() if "torch._dynamo" in sys.modules else hook
-        return run(*args, **kwargs)
+        if "torch._dynamo" not in sys.modules:
+            return hook(*args, **kwargs)
+        if not skipped:
+            skipped.append(torch.compiler.disable(hook))  # type: ignore[no-untyped-call]
+        return skipped[0](*args, **kwargs)
 
     call._torchdynamo_disable = True  # type: ignore[attr-defined]
     return cast(Hook, call)
