@@ -78,7 +78,7 @@ class CorruptTraceError(EverystateError, OSError):
 
 
 class TraceWriteError(EverystateError, OSError):
-    """The trace could not be written: the folder is read-only, the disk is full, the path is taken."""
+    """The trace could not be written: the folder is read-only, the disk full, the path taken."""
 
 
 class MissingDependencyError(EverystateError, ImportError):
