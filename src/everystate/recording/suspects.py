@@ -59,7 +59,7 @@ def probable_cause(seen: Observation, tolerance: float, steps: range) -> str:
 
 def _suspects(cell: Cell, w: Weights) -> Iterator[Suspect]:
     for reading, other in _variants(cell):
-        if other != cell:
+        if other != cell:  # the reading at hand is known not to match
             yield reading, other, w
     if w.b is not None:
         yield "the input bias left out", cell, replace(w, b=None)

@@ -109,8 +109,6 @@ class Verification:
         for given in (seen.inputs, *(seen.previous or {}).values()):
             if given is not None:
                 odd |= ~np.isfinite(as_numpy(given)).all(axis=-1)
-        if seen.lengths is not None:
-            odd &= np.arange(seen.steps)[:, None] < seen.lengths
         for state in seen.initial.values():
             odd[0] |= ~np.isfinite(as_numpy(state)).all(axis=-1)
         return np.where(odd.any(axis=0), odd.argmax(axis=0), seen.steps)
