@@ -18,6 +18,7 @@ from everystate.errors import (
     ReplayMismatchError,
     SelectionError,
 )
+from everystate.recording import recorder as recorder_module
 from everystate.recording.recorder import Recorder
 from everystate.recording.selection import Select
 from observed import Counting, counting, observed
@@ -401,6 +402,22 @@ class TestWeights:
         trace = rec.trace
         digest = trace["encoder/rnn"].attrs["weights_sha256"]
         assert digest == undisturbed.trace["encoder/rnn"].attrs["weights_sha256"]
+
+    def test_are_digested_once_a_layer_for_every_leaf(self, monkeypatch):
+        digested = []
+        digest = recorder_module.weights_digest
+
+        def counted(weights):
+            digested.append(weights)
+            return digest(weights)
+
+        monkeypatch.setattr(recorder_module, "weights_digest", counted)
+        rec = recorder()
+        for _ in range(2):
+            run(rec, observed(cases.case("gru")), observed(cases.case("gru")))
+        found = {leaf.attrs["weights_sha256"] for leaf in rec.trace.leaves}
+        assert len(digested) == 1
+        assert len(found) == 1
 
     def test_are_not_held(self):
         rec = recorder()

@@ -1,6 +1,7 @@
 """Replay against the oracles: every variant, direction, length, library and block size."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +110,16 @@ def test_steps_that_start_from_states_of_their_own(layer, select):
         oracles.assert_close({name: recorded.variables[name]}, {name: some})
 
 
+@pytest.mark.parametrize("lengths", [None, [cases.T, 2, 4]])
+def test_steps_of_their_own_read_backwards(lengths):
+    case = cases.case("lstm")
+    seen, expected = stepwise(case, lengths=lengths, reverse=True)
+    recorded = replayed(replace(seen, final={}))
+    past = np.arange(cases.T)[:, None] >= (lengths or [cases.T])
+    expected = {name: np.where(past[..., None], np.nan, a) for name, a in expected.items()}
+    oracles.assert_close(recorded.variables, expected)
+
+
 @pytest.mark.usefixtures("tiny_blocks")
 def test_steps_that_start_from_states_of_their_own_in_several_blocks():
     case = cases.case("lstm", peephole=True)
@@ -168,6 +179,15 @@ def test_nothing_recorded_shares_memory_with_the_framework(asarray):
         *recorded.final.values(),
     ]
     assert not any(np.shares_memory(a, np.asarray(b)) for a in kept for b in sources)
+
+
+@pytest.mark.parametrize("lengths", [None, RAGGED])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_nothing_recorded_holds_more_memory_than_it_needs(lengths, reverse):
+    seen = observed(cases.case("lstm"), lengths=lengths, reverse=reverse)
+    for array in replayed(seen, Select(every=3, units=1)).variables.values():
+        holder = array if array.base is None else array.base
+        assert holder.nbytes == array.nbytes
 
 
 def test_observed_variables_alone_need_no_cell():

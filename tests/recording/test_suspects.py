@@ -129,6 +129,18 @@ def test_no_peepholes():
     assert "it does match with no peepholes." in cause(seen)
 
 
+def test_where_several_match_the_best_is_named():
+    case = cases.case("lstm", sizes=SIZES, recurrent_activation="hard_sigmoid_keras2")
+    wrong = type(case.cell)(recurrent_activation="relu")
+    seen = observed(case, cell=wrong, precision="bfloat16")
+    with pytest.raises(
+        ReplayMismatchError, match="with recurrent_activation='hard_sigmoid_keras2'"
+    ):
+        replay(seen, Select().plan(seen))
+    close = observed(case, cell=type(case.cell)(), precision="bfloat16")
+    assert replay(close, Select().plan(close)).attrs["max_error_h"] > 1e-3  # so sigmoid matches too
+
+
 def test_steps_with_states_of_their_own():
     case = cases.case("lstm", sizes=SIZES)
     seen, _ = stepwise(case, weights=stored(case, "igfo"))

@@ -223,6 +223,14 @@ class TestNanAndInfinity:
         assert not np.isfinite(seen.observed["h"][-1]).any()
         np.testing.assert_array_equal(replayed(seen).variables["h"], seen.observed["h"])
 
+    def test_states_that_left_it_in_another_way_are_not_verified(self):
+        case = cases.case("gru")
+        gates = {**case.gates, "z": replace(case.gates["z"], b=np.full(cases.U, np.nan))}
+        seen = _observed_with_odd_numbers(case.with_(gates=gates))
+        shown = {"h": np.full_like(seen.observed["h"], np.inf)}
+        attrs = replayed(replace(seen, observed=shown, final={})).attrs
+        assert attrs["unverified_values"] == cases.T * cases.B * cases.U
+
     def test_a_nan_of_the_replay_alone_is_a_mismatch(self):
         case = cases.case("lstm")
         seen = observed(case)
