@@ -289,6 +289,30 @@ def test_both_directions_and_the_fused_op() -> None:
     )
 
 
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "lengths"])
+def test_a_backward_layer_is_recorded_in_the_order_of_the_input(
+    tf_cell: Any, load: Any, control_flow: str, lengths: Any
+) -> None:
+    ahead, back = LAYERS[0], case("lstm", seed=9, sizes=(7, 3, 4, 6)).with_(x=LAYERS[0].x)
+    with tf.Graph().as_default() as graph, v1.Session() as session:
+        x = v1.placeholder(tf.float64, [None, None, 4], name="x")
+        cells = tf_cell(ahead), tf_cell(back)
+        states = initial_state(ahead), initial_state(back)
+        outputs, _ = v1.nn.bidirectional_dynamic_rnn(*cells, x, lengths, *states)
+        kept = [tf.identity(y, name=f"y{k}") for k, y in enumerate(outputs)]
+        session.run(v1.global_variables_initializer())
+        load(cells, [ahead, back], session)
+        frozen, _ = freeze(graph, session, [t.name for t in kept])
+    trace = es.record(frozen, X)
+    steps = 7 if lengths is None else max(lengths)
+    for way, given, reverse in (("fw", ahead, False), ("bw", back, True)):
+        leaf = trace[f"bidirectional_rnn/{way}/lstm_cell"]
+        assert leaf.attrs["direction"] == ("backward" if reverse else "forward")
+        wanted = given.expected(lengths=lengths, reverse=reverse).values
+        ours = {k: rows_first(leaf[k].values) for k in wanted}
+        oracles.assert_close(ours, {k: a[:steps] for k, a in wanted.items()})
+
+
 def test_what_cannot_be_tapped_says_why(script: Any, tmp_path: Path) -> None:
     frozen, _ = script(freeze)
     with pytest.raises(InputError, match="tapped before"):

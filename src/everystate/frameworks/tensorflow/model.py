@@ -17,7 +17,7 @@ from everystate.frameworks.tensorflow.dynamic import dynamic_rnn
 from everystate.frameworks.tensorflow.files import is_graph_file, read_graph
 from everystate.frameworks.tensorflow.loops import Nested
 from everystate.frameworks.tensorflow.tap import TappedLayer, tapped_layers
-from everystate.recording.observation import Observation
+from everystate.recording.observation import Observation, turn
 from everystate.recording.recorder import Recorder
 
 _recorder: ContextVar[Recorder | None] = ContextVar("everystate_tensorflow_recorder", default=None)
@@ -84,13 +84,18 @@ def call(model: Any, inputs: Sequence[Any]) -> dict[str, dict[str, Any]]:
 
 
 def _observation(layer: TappedLayer, variables: Any, initial: Any, lengths: Any) -> Observation:
+    valid = np.asarray(lengths, np.int64) if layer.lengths else None
     # c first: the cell's width is that of c, where h is projected.
     ordered = sorted(variables, key=lambda name: name != "c")
+    shown = {name: _wide(variables[name]) for name in ordered}
+    if layer.reverse:
+        shown = {name: turn(a, valid) for name, a in shown.items()}
     return Observation(
         path=layer.path,
-        observed={name: _wide(variables[name]) for name in ordered},
+        observed=shown,
         initial={name: _wide(a) for name, a in initial.items()},
-        lengths=np.asarray(lengths, np.int64) if layer.lengths else None,
+        lengths=valid,
+        reverse=layer.reverse,
         precision=next(iter(variables.values())).dtype.name,
         attrs={"cell": layer.family} if layer.family else {},
     )

@@ -46,6 +46,9 @@ class TappedLayer:
         Valid steps of each row: (batch,).
     family : str, optional
         ``LSTM`` or ``GRU``, where its ops are recognised.
+    reverse : bool
+        Whether what it reads was reversed in time before; its variables are in the order of
+        processing all the same.
     """
 
     path: str
@@ -53,6 +56,7 @@ class TappedLayer:
     initial: dict[str, str] = field(default_factory=dict)
     lengths: str | None = None
     family: str | None = None
+    reverse: bool = False
 
 
 def tap(graph_def: graph_pb2.GraphDef) -> tuple[graph_pb2.GraphDef, dict[str, str]]:
@@ -118,7 +122,7 @@ def tapped_layers(
     layers: dict[str, TappedLayer] = {}
     loops = loops_of(tapped)
     for loop in loops:
-        for layer in _layers(loop):
+        for layer in _layers(loop, tapped):
             layers[layer.path] = layer
     for layer in _fused(tapped):
         layers[layer.path] = layer
@@ -135,6 +139,13 @@ def tapped_layers(
 FLOATS: Final = tuple(
     t.as_datatype_enum for t in (dtypes.float16, dtypes.bfloat16, dtypes.float32, dtypes.float64)
 )
+HANDED_ON: Final = {
+    "TensorArrayScatterV3": 2,
+    "TensorListFromTensor": 0,
+    "Transpose": 0,
+    "Identity": 0,
+}
+"""Ops on a sequence's way into a loop, and which input the sequence is."""
 SELECTS: Final = ("Select", "SelectV2")
 FLOWS: Final = tuple(
     f"TensorArray{what}" for what in ("WriteV3", "WriteV2", "ScatterV3", "SplitV3")
@@ -152,17 +163,18 @@ class _State:
     lengths: str | None
 
 
-def _layers(loop: Loop) -> Iterator[TappedLayer]:
+def _layers(loop: Loop, graph: graph_pb2.GraphDef) -> Iterator[TappedLayer]:
     """Yield the layers of a loop, if it goes over time; their values are kept from now on."""
     net = Net(loop.ops)
     if not _over_time(loop, net):
         return
     cells = recognised(loop.ops)
+    reverse = _reads_backwards(loop, graph)
     states = [_state(loop, net, cells, c) for c in loop.carried if _is_state(c, net)]
     for path in dict.fromkeys(state.path for state in states):
         own = [state for state in states if state.path == path]
         unnamed = [state for state in own if state.name is None]
-        layer = TappedLayer(path, lengths=own[0].lengths, family=own[0].family)
+        layer = TappedLayer(path, lengths=own[0].lengths, family=own[0].family, reverse=reverse)
         for state in own:
             # One state that no gate belongs to is what the cell puts out, as a rule.
             name = state.name or ("h" if len(unnamed) == 1 else f"state_{unnamed.index(state)}")
@@ -197,6 +209,21 @@ def _over_time(loop: Loop, net: Net) -> bool:
         if op.type in AT_INDEX and len(op.inputs) > AT_INDEX[op.type]
         for place in _places(net, op.inputs[AT_INDEX[op.type]])
     )
+
+
+def _reads_backwards(loop: Loop, graph: graph_pb2.GraphDef) -> bool:
+    """Whether a sequence that the loop reads comes from an op that reverses it."""
+    nodes = {n.name: n for n in graph.node}
+    for op in loop.ops:
+        if op.type not in ("TensorArrayReadV3", "TensorListGetItem"):
+            continue
+        for source in filter(None, map(loop.outside, map(str, op.inputs))):
+            n = nodes[source.partition(":")[0]]
+            while n.op in HANDED_ON:
+                n = nodes[data_inputs(n)[HANDED_ON[n.op]].partition(":")[0]]
+            if n.op in ("ReverseV2", "ReverseSequence"):
+                return True
+    return False
 
 
 def _places(net: Net, index: Value) -> list[Value]:
