@@ -238,7 +238,7 @@ class WhileLoop:
         self.graph, self.loop = graph, loop
         self.name = loop.name
         self.body = self._function("body")
-        self.ops = [_body_op(n, self.body) for n in self.body.node_def]
+        self.ops = _body_ops(self.body)
         given = data_inputs(loop)
         arguments = self.body.signature.input_arg
         results = self.body.signature.output_arg
@@ -298,15 +298,17 @@ class WhileLoop:
         return self.arguments[value] if same else None
 
 
-def _body_op(n: node_def_pb2.NodeDef, body: function_pb2.FunctionDef) -> Op:
-    names = OUTPUTS.get(n.op)
-    if names is not None:
-        outputs = tuple(f"{n.name}:{name}:0" for name in names)
-    elif "num_split" in n.attr:
-        outputs = tuple(f"{n.name}:output:{k}" for k in range(n.attr["num_split"].i))
-    else:
-        used = (i for m in body.node_def for i in m.input)
-        outputs = tuple(
-            dict.fromkeys(i for i in (*used, *body.ret.values()) if i.startswith(f"{n.name}:"))
-        )
-    return Op(n.op, n.name, tuple(i for i in n.input if not i.startswith("^")), outputs)
+def _body_ops(body: function_pb2.FunctionDef) -> list[Op]:
+    used: dict[str, dict[str, None]] = {}
+    for value in (*(i for n in body.node_def for i in n.input), *body.ret.values()):
+        used.setdefault(value.partition(":")[0], {})[value] = None
+    found = []
+    for n in body.node_def:
+        outputs = tuple(used.get(n.name, ()))
+        if n.op in OUTPUTS:
+            outputs = tuple(f"{n.name}:{name}:0" for name in OUTPUTS[n.op])
+        elif "num_split" in n.attr:
+            outputs = tuple(f"{n.name}:output:{k}" for k in range(n.attr["num_split"].i))
+        inputs = tuple(i for i in n.input if not i.startswith("^"))
+        found.append(Op(n.op, n.name, inputs, outputs))
+    return found
