@@ -269,6 +269,14 @@ class TestChunks:
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-9)
         assert ours.attrs["max_error_h"] < 1e-14
 
+    def test_that_start_from_an_edited_state_are_still_one_sequence(self):
+        first, second = chunks(cases.case("gru"), (3, 4))
+        edited = second.with_(initial={"h": second.initial["h"] * 0.5})
+        rec = recorder()
+        rec.observe(observed(first))
+        rec.observe(observed(edited), goes_on=True)
+        assert "state_resets" not in rec.trace["encoder/rnn"].attrs  # and no warning
+
     def test_of_several_runs_are_joined_along_time(self):
         case = cases.case("gru", sizes=(10, 3, 4, 5))
         rec = recorder("time", every=3)

@@ -188,7 +188,7 @@ class Recorder:
             for path, sequences in run.items():
                 for k, pieces in enumerate(sequences):
                     name = f"{path}/call_{k}" if path in several else path
-                    parts.setdefault(name, []).append(join(pieces, "time"))
+                    parts.setdefault(name, []).append(_one(pieces))
         if not parts:
             raise self._nothing()
         layers = [self._joined(path, sequences) for path, sequences in parts.items()]
@@ -226,6 +226,13 @@ class Recorder:
         if odd:
             warn(f"{path}: NaN or infinite values in {', '.join(odd)}, recorded as they are.")
         return joined
+
+
+def _one(pieces: Sequence[Recorded]) -> Recorded:
+    """Return a sequence that came in pieces; a step's own state between them is no new start."""
+    joined = join(pieces, "time")
+    joined.attrs.pop("state_resets", None)
+    return joined
 
 
 def _odd(a: Array, steps: Sequence[int] | npt.NDArray[np.int64], lengths: Lengths | None) -> bool:
