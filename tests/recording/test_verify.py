@@ -138,7 +138,7 @@ class TestWhatIsCompared:
 
 
 class TestPrecision:
-    @pytest.mark.parametrize("precision", TOLERANCE)
+    @pytest.mark.parametrize("precision", ["float64", "float32"])  # half: see test_rounding
     @pytest.mark.parametrize(("share", "passes"), [(0.5, True), (3.0, False)])
     def test_each_has_its_tolerance(self, precision, share, passes):
         tolerance = TOLERANCE[precision]

@@ -173,7 +173,7 @@ def _lengths(part: Recorded) -> npt.NDArray[np.int64]:
 def _worst(parts: Sequence[Recorded]) -> dict[str, str | int | float]:
     attrs = dict(parts[0].attrs)
     for name in attrs:
-        if name.startswith("max_error_"):
+        if name.startswith("max_error_") or name == "error_over_rounding":
             attrs[name] = max(float(p.attrs.get(name, 0.0)) for p in parts)
         elif name in ("unverified_values", "edited_steps"):
             attrs[name] = sum(int(p.attrs.get(name, 0)) for p in parts)

@@ -4,7 +4,7 @@ Each suspect is another reading of the same weights. The first under which the r
 match is the probable cause, and the message says it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import permutations
 from typing import Final
@@ -41,11 +41,23 @@ def probable_cause(seen: Observation, tolerance: float, steps: range) -> str:
     str
         The suspect that matches best, else the framework's hints, else that none was found.
     """
+    return cause_where(seen, lambda other: _error(other, tolerance, steps))
+
+
+def cause_where(seen: Observation, match: Callable[[Observation], float | None]) -> str:
+    """Return a sentence as `probable_cause` does.
+
+    Parameters
+    ----------
+    seen : Observation
+        As for `probable_cause`.
+    match : callable
+        Takes the observation under another reading; returns its error, None if that is no match.
+    """
     found = [
         (error, reading)
         for reading, cell, weights in _suspects(*seen.equations)
-        if (error := _error(replace(seen, cell=cell, weights=weights), tolerance, steps))
-        is not None
+        if (error := match(replace(seen, cell=cell, weights=weights))) is not None
     ]
     if found:
         return f"Probable cause: it does match with {min(found)[1]}."
