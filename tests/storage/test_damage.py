@@ -11,11 +11,6 @@ from everystate.errors import CorruptTraceError, TraceFormatError
 from everystate.storage import checked
 
 
-@pytest.fixture
-def saved(trace, tmp_path, small_blocks):
-    return es.save_trace(trace, tmp_path / "run.zarr")
-
-
 def flip(file, position: int) -> None:
     content = bytearray(file.read_bytes())
     content[position] ^= 0x10
@@ -30,7 +25,7 @@ def test_one_flipped_byte_is_found_wherever_it_is(trace, saved):
     file = saved / "tagger" / "c" / "c" / "0" / "7" / "0"
     whole = file.read_bytes()
     expected = trace["tagger"].c.values
-    for position in [*range(0, len(whole), len(whole) // 20), len(whole) - 1]:
+    for position in [*range(0, len(whole), len(whole) // 8), len(whole) - 1]:
         flip(file, position)
         c = es.open_trace(saved)["tagger"].c
         with pytest.raises(CorruptTraceError, match="the variable 'c' of /tagger is damaged: "):
@@ -56,7 +51,7 @@ def test_damage_to_any_file_is_found(trace, saved):
     xr.testing.assert_identical(es.open_trace(saved), trace)
 
 
-@pytest.mark.parametrize("keep", [0.0, 0.01, 0.1, 0.5, 0.97])
+@pytest.mark.parametrize("keep", [0.0, 0.1, 0.97])
 @pytest.mark.parametrize(
     "name", ["tagger/c/c/0/7/0", "tagger/initial_h/c/0/0", "encoder/lstm/backward/batch/c/0"]
 )
@@ -108,7 +103,7 @@ def test_what_cannot_be_decompressed_is_named_in_plain_stores_too(trace, tmp_pat
 
 def test_damage_to_the_mark_is_found_wherever_it_is(saved):
     whole = (saved / "everystate.json").read_bytes()
-    for position in range(len(whole)):
+    for position in range(0, len(whole), 7):
         flip(saved / "everystate.json", position)
         with pytest.raises(CorruptTraceError, match="the progress mark"):
             es.open_trace(saved)
