@@ -126,16 +126,20 @@ def test_steps_of_a_loop(kind, precision):
     cell = cell if precision == "autocast" else cell.to(getattr(torch, precision))
     model = nn.ModuleDict({"cell": cell, "stack": module(kind, precision, 24, layers=2)})
     with torch.no_grad(), es.recording(model) as recorder:
-        with torch.autocast("cpu", enabled=precision == "autocast"):  # noqa: SIM117 it ends first
-            states = dict.fromkeys(model)
-            for x_t in series(precision, 60):
-                states["cell"] = model["cell"](x_t, states["cell"])
-                _, states["stack"] = model["stack"](x_t[None], states["stack"])
+        walk(model, precision)
     assert len(recorder.trace.leaves) == 3
     for leaf in recorder.trace.leaves:
         assert leaf.attrs["precision"] == ("bfloat16" if precision == "autocast" else precision)
         assert leaf.attrs["error_over_rounding"] <= 0.8 * LIMIT
         assert leaf.sizes["time"] == 60
+
+
+def walk(model, precision):
+    with torch.autocast("cpu", enabled=precision == "autocast"):
+        states = dict.fromkeys(model)
+        for x_t in series(precision, 60):
+            states["cell"] = model["cell"](x_t, states["cell"])
+            _, states["stack"] = model["stack"](x_t[None], states["stack"])
 
 
 def test_another_kind_of_autocast():
