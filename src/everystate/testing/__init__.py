@@ -1,5 +1,6 @@
 """What authors of frameworks, cells and tests of everystate share; it needs pytest."""
 
+from everystate.testing.framework_contract import FrameworkContract
 from everystate.testing.requirements import importorskip
 
-__all__ = ["importorskip"]
+__all__ = ["FrameworkContract", "importorskip"]
