@@ -382,6 +382,27 @@ def test_layers_used_and_not():
     assert [n.path for n in recorder.trace.leaves] == ["/used"]
 
 
+def test_a_long_stream_is_handed_over_in_parts(monkeypatch):
+    """Without a seam, also where a step at one starts from an edited state."""
+    from everystate.frameworks.torch import watching
+
+    monkeypatch.setattr(watching, "STEPS", 3)
+    module = cell("lstm")
+
+    def decode(part, x):
+        state = None
+        for t, x_t in enumerate(x):
+            state = part(x_t, state)
+            state = (0.5 * state[0], state[1]) if t in (2, 4) else state
+
+    few = es.record(Wrapped(module, decode), series())
+    monkeypatch.setattr(watching, "STEPS", 100)
+    whole = es.record(Wrapped(module, decode), series())
+    assert few["part"].attrs["edited_steps"] == whole["part"].attrs["edited_steps"] == 2
+    oracles.assert_close(ref.values(few["part"]), ref.values(whole["part"]), 1e-12)
+    assert np.array_equal(few["part"].time, whole["part"].time)
+
+
 def test_the_trace_within_the_block_has_every_step_so_far():
     module, state = cell("lstm"), None
     with es.recording(module) as recorder:

@@ -43,6 +43,8 @@ class Line:
         Whether all its calls were of one step.
     handed_over : bool
         Whether a part of it has been recorded already.
+    edited_steps : int
+        How many steps not handed over did not start where the one before them ended.
     version, equations
         The module's weights when the steps not handed over ran, and what was read of them.
     """
@@ -52,6 +54,7 @@ class Line:
     stepwise: bool = True
     handed_over: bool = False
     steps: list[tuple[Step, ...]] = field(default_factory=list)
+    edited_steps: int = 0
     version: Version = field(default_factory=list)
     equations: list[dict[str, Any]] = field(default_factory=list)
 
@@ -78,13 +81,17 @@ class Line:
         like = _comparable(before, self.last)
         return like and not _equal(before, self.first) and not _zero(before)
 
-    @property
-    def edited_steps(self) -> int:
-        """How many steps not handed over did not start where the one before them ended."""
-        pairs = zip(self.steps, self.steps[1:], strict=False)
-        return sum(
-            not _equal(tuple(s.before for s in b), tuple(s.after for s in a)) for a, b in pairs
-        )
+    def add(self, step: tuple[Step, ...]) -> None:
+        """Add one step, one `Step` per layer."""
+        before = tuple(s.before for s in step)
+        if self.ends_with(before):
+            for s, last in zip(step, self.last, strict=True):
+                s.before = dict(last)  # the same numbers: no need to keep them twice
+        else:
+            self.edited_steps += bool(self.last)
+        self.first = self.first or before
+        self.last = tuple(s.after for s in step)
+        self.steps.append(step)
 
 
 def _comparable(a: tuple[States, ...], b: tuple[States, ...]) -> bool:

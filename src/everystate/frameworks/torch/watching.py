@@ -28,6 +28,8 @@ from everystate.recording.observation import Observation
 from everystate.recording.recorder import Recorder
 
 Hook = TypeVar("Hook", bound=Callable[..., Any])
+STEPS: Final = 512
+"""Steps of one stretch held back at most, unless others are open beside it."""
 LINES: Final = 4
 """Stretches of time that a module is taken to be in at most, their steps taking turns."""
 
@@ -107,7 +109,8 @@ class Watcher:
 
     def hand_over_steps(self, line: Line) -> None:
         """Hand over the steps gathered of a stretch of time."""
-        steps, edited, line.steps = line.steps, line.edited_steps, []
+        steps, edited = line.steps, line.edited_steps
+        line.steps, line.edited_steps = [], 0
         for k, name in enumerate(leaves(self.path, self.module) if steps else ()):
             seen = of_steps(name, [s[k] for s in steps], edited, line.equations[k])
             self.hand_over(seen, line.handed_over)
@@ -128,9 +131,9 @@ class Watcher:
         if not self.line.steps:
             self.line.version = version
             self.line.equations = [copied(self.equations(k)) for k in range(len(before))]
-        self.line.first = self.line.first or before
-        self.line.last = tuple(s.after for s in step)
-        self.line.steps.append(step)
+        self.line.add(step)
+        if len(self.line.steps) >= STEPS and len(self.lines) == 1:
+            self.hand_over_line()
 
     def turn_to(self, before: tuple[States, ...] | None) -> None:
         """Make the stretch at hand the one that a step from the states `before` goes on with."""
