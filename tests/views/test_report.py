@@ -51,6 +51,12 @@ def html(trace, tmp_path_factory):
     return es.report(trace, tmp_path_factory.mktemp("report") / "r.html").read_text()
 
 
+@pytest.fixture
+def drawn(html, monkeypatch):
+    """The page is not drawn anew: what is tested is where it goes."""
+    monkeypatch.setattr("everystate.views.page.render", lambda *_: html)
+
+
 def test_one_file_is_written_in_place_of_an_older_one(trace, html, tmp_path):
     path = tmp_path / "run.html"
     path.write_text("an older report")
@@ -66,7 +72,7 @@ def test_the_page_has_the_summary_and_every_layer(html):
     assert "forget gate f saturated" in html
 
 
-def test_the_default_is_report_html(trace, tmp_path, monkeypatch):
+def test_the_default_is_report_html(trace, drawn, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert es.report(trace).name == "report.html"
     assert (tmp_path / "report.html").is_file()
@@ -100,7 +106,7 @@ def test_a_folder_or_a_missing_one_is_refused_before_any_work(tmp_path):
         es.report(None, tmp_path / "nowhere" / "r.html")
 
 
-def test_what_the_system_refuses_is_told_and_nothing_is_left(trace, tmp_path, monkeypatch):
+def test_what_the_system_refuses_is_told_and_nothing_is_left(trace, drawn, tmp_path, monkeypatch):
     def full(self, *args, **kwargs):
         raise OSError(28, "No space left on device")
 

@@ -75,6 +75,10 @@ def test_it_opens_quietly_and_every_picture_is_drawn(small, opened):
         assert len(colors) == 16
         assert min(colors) > DRAWN
         assert wrong == []
+        # A blank picture would be noticed.
+        page.evaluate(f"() => {FIGURES}.forEach(({{model}}) => {{ {BLANK} }})")
+        page.wait_for_timeout(300)
+        assert max(page.evaluate(COLORS)) < DRAWN
 
 
 def test_a_page_that_is_not_quiet_is_noticed(opened, tmp_path):
@@ -86,13 +90,6 @@ def test_a_page_that_is_not_quiet_is_noticed(opened, tmp_path):
         assert {note.split(":")[0] for note in wrong} == {"error", "request"}
         assert any("oh" in note for note in wrong)
         assert any("missing is not defined" in note for note in wrong)
-
-
-def test_a_blank_picture_is_noticed(small, opened):
-    with opened(small) as (page, _):
-        page.evaluate(f"() => {FIGURES}.forEach(({{model}}) => {{ {BLANK} }})")
-        page.wait_for_timeout(300)
-        assert max(page.evaluate(COLORS)) < DRAWN
 
 
 def test_dragging_in_one_picture_zooms_all(small, opened):
@@ -128,22 +125,17 @@ def test_time_moves_by_keyboard(small, opened):
         assert wrong == []
 
 
-@pytest.mark.parametrize(("unit", "across"), [(2, 0.1), (5, 0.9)])
-def test_hovering_says_the_true_value_of_unit_and_step(small, opened, layer, unit, across):
+def test_hovering_says_true_values(small, opened, layer):
     with opened(small) as (page, wrong):
-        # One lane for the mark above the units.
         height = page.evaluate(BOX, "Cell state c, every unit")[3]
-        up = (unit + 0.5) / 7 * (height - 9) / height
-        said = hover(page, "Cell state c, every unit", across, up)
-        step = int(across * 60)
-        assert said[:2] == [str(unit), str(step)]
-        assert float(said[2]) == pytest.approx(layer["c"][0, step, unit].item(), rel=1e-5)
-        assert float(said[2]) != pytest.approx(layer["c"][0, step - 1, unit].item(), rel=1e-5)
-        assert wrong == []
-
-
-def test_hovering_over_a_strip_says_mean_and_band(small, opened, layer):
-    with opened(small) as (page, wrong):
+        for unit, across in ((2, 0.1), (5, 0.9)):
+            # One lane for the mark above the units.
+            up = (unit + 0.5) / 7 * (height - 9) / height
+            said = hover(page, "Cell state c, every unit", across, up)
+            step = int(across * 60)
+            assert said[:2] == [str(unit), str(step)]
+            assert float(said[2]) == pytest.approx(layer["c"][0, step, unit].item(), rel=1e-5)
+            assert float(said[2]) != pytest.approx(layer["c"][0, step - 1, unit].item(), rel=1e-5)
         said = hover(page, "Forget gate f, over all units", 0.5, 0.5)
         values = layer["f"][0].values[int(said[0])].astype(float)
         assert float(said[2]) == pytest.approx(values.mean(), rel=1e-4)
@@ -204,21 +196,19 @@ def test_names_are_only_ever_text(make_layer, make_trace, opened, tmp_path):
         assert wrong == []
 
 
-@pytest.mark.parametrize("kind", ["datetime", "float", "string"])
-def test_any_labels_of_time(make_layer, make_trace, opened, tmp_path, kind):
+def test_any_labels_of_time(make_layer, make_trace, opened, tmp_path):
     labels = {
         "datetime": np.datetime64("2026-03-01", "ns") + np.arange(60) * np.timedelta64(1, "h"),
         "float": np.arange(60) * 0.25,
         "string": [f"word{k}" for k in range(60)],
-    }[kind]
-    trace = make_trace({"gru": make_layer("GRU", time=labels)})
-    marks = {"a": (labels[3], labels[9])}
-    path = es.report(trace, tmp_path / "r.html", marks=marks)
+    }
+    layers = {kind: make_layer("SimpleRNN", time=time) for kind, time in labels.items()}
+    for kind, layer in layers.items():
+        layer["h"].attrs["long_name"] = kind
+    path = es.report(make_trace(layers), tmp_path / "r.html")
     with opened(path) as (page, wrong):
-        said = hover(page, "Hidden state h, every unit", 0.501, 0.2)
-        assert (
-            said[1] == {"datetime": "2026-03-02 06:00:00", "float": "7.5", "string": "word30"}[kind]
-        )
+        said = [hover(page, f"{k.capitalize()} h, every unit", 0.501, 0.2)[1] for k in labels]
+        assert said == ["2026-03-02 06:00:00", "7.5", "word30"]
         assert wrong == []
 
 
@@ -228,7 +218,7 @@ def test_a_hundred_thousand_steps_of_512_units(make_trace, opened, tmp_path):
     values = rng.standard_normal((steps, 1), dtype=np.float32)
     values = values * np.linspace(0.01, 0.05, units, dtype=np.float32) + np.float32(0.5)
     values[77_777, 300] = 12.5
-    data = dict.fromkeys("hcf", (("time", "unit"), values))
+    data = {"c": (("time", "unit"), values)}
     layer = xr.Dataset(data, {"time": np.arange(steps)}, {"cell": "LSTM"}).expand_dims("batch")
     path = es.report(make_trace({"lstm": layer}), tmp_path / "r.html")
     assert path.stat().st_size < 20e6
