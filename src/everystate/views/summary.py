@@ -100,7 +100,7 @@ def _facts(layer: xr.Dataset) -> Figures:
 
 
 def _ranges(layer: xr.Dataset) -> Figures:
-    found = spread(layer.drop_vars(gates(layer)), quantiles=())
+    found = spread(layer.drop_vars(gates(layer)))
     figures: Figures = {}
     for name in found["variable"].values if found else ():
         ends = found.sel(variable=name)
