@@ -220,13 +220,10 @@ def _structure(path: str, a: xr.Dataset, b: xr.Dataset) -> list[str]:
             both = ", only the steps that both have are compared" if dim == schema.TIME else ""
             found.append(said + both)
     for name in a.coords:
-        if name in b.coords and a[name].shape == b[name].shape and not _equal(a[name], b[name]):
+        alike = name in b.coords and a[name].shape == b[name].shape
+        if alike and not np.array_equal(a[name].values, b[name].values):
             found.append(f"{path}: the labels of {name} differ, values are compared by place")
     return found
-
-
-def _equal(a: xr.DataArray, b: xr.DataArray) -> bool:
-    return bool(np.array_equal(a.values, b.values))
 
 
 def _comparable(a: xr.DataArray, b: xr.DataArray) -> bool:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,14 +152,13 @@ def _report(trace: "xr.DataTree", series: "Series", path: Path) -> None:
 def _document(
     trace: "xr.DataTree", series: "Series", output: Path, report: Path | None, seconds: float
 ) -> dict[str, Any]:
-    columns: Sequence[str] = series.columns
     return {
         "trace": str(output),
         "report": None if report is None else str(report),
         "model": trace.attrs["model"],
         "data": {
             "shape": series.values.shape,
-            "columns": columns,
+            "columns": series.columns,
             "time": series.time_column,
         },
         "seconds": seconds,

@@ -97,10 +97,9 @@ class TimeAxis:
             number = _as_number(label, self.labels.dtype)
         except (TypeError, ValueError):
             number = math.nan
-        if self.kind != "label" and math.isfinite(number):
-            return number
         if math.isfinite(number):
-            return float(np.interp(number, *self._known_places()))
+            on_axis = self.kind != "label"
+            return number if on_axis else float(np.interp(number, *self._known_places()))
         found = np.flatnonzero(self.labels == label)
         if self.kind == "label" and found.size:
             return float(found[0])
@@ -147,7 +146,8 @@ def _as_number(label: Any, dtype: np.dtype[np.generic]) -> float:
 
 
 def _are_even(places: Floats) -> bool:
+    if not np.isfinite(places).all():
+        return False
     steps = np.diff(places)
-    if not steps.size or not np.isfinite(places).all():
-        return bool(np.isfinite(places).all())
-    return bool(steps[0] > 0 and np.abs(steps - steps[0]).max() <= EVEN * steps[0])
+    even = np.allclose(steps, steps[:1], rtol=EVEN, atol=0.0)
+    return even and bool((steps[:1] > 0).all())

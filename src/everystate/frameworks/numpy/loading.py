@@ -28,7 +28,6 @@ _NAME: Final = re.compile(
 _NEARLY: Final = re.compile(r"(?P<prefix>(?:.*\.)?)(?:weight|bias)_.*")
 
 _MODULES: Final[dict[type[Cell], str]] = {LSTM: "LSTM", GRU: "GRU", SimpleRNN: "RNN"}
-_GATE_ORDERS: Final[dict[type[Cell], str]] = {LSTM: "i f g o", GRU: "r z n", SimpleRNN: ""}
 NONLINEARITIES: Final = ("tanh", "relu")
 
 
@@ -173,7 +172,7 @@ def _stack(
     _check_levels(file, found, ways)
     attrs = {
         "module": module,
-        "framework_gate_order": _GATE_ORDERS[family],
+        "framework_gate_order": " ".join(family.gates),  # ours is PyTorch's: nothing is moved
         "weights_dtype": ", ".join(sorted({t.stored for t in found})),
     }
     cell = SimpleRNN(_nonlinearity(file, name, nonlinearity)) if family is SimpleRNN else family()

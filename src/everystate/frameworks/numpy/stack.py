@@ -163,32 +163,21 @@ class Stack:
             self.cell, layer, x, given.initial[place], kept, lengths=given.lengths, tick=tick
         )
         for watcher, own in zip(self.watchers, wanted, strict=True):
-            shown = {name: kept[name] for name in kept if name in {*own, "h"}}
-            watcher.observe(self, self._observation(layer, given, x, shown, place, final))
+            seen = Observation(
+                path=layer.path,
+                observed={name: kept[name] for name in kept if name in {*own, "h"}},
+                initial=given.initial[place],
+                final=final,
+                inputs=x,
+                cell=self.cell,
+                weights=layer.weights,
+                lengths=given.lengths,
+                reverse=layer.reverse,
+                precision=self.dtype.name,
+                attrs=self.attrs,
+            )
+            watcher.observe(self, seen)
         return final
-
-    def _observation(
-        self,
-        layer: Layer,
-        given: Given,
-        x: Tensor,
-        shown: dict[str, Tensor],
-        place: int,
-        final: dict[str, Tensor],
-    ) -> Observation:
-        return Observation(
-            path=layer.path,
-            observed=shown,
-            initial=given.initial[place],
-            final=final,
-            inputs=x,
-            cell=self.cell,
-            weights=layer.weights,
-            lengths=given.lengths,
-            reverse=layer.reverse,
-            precision=self.dtype.name,
-            attrs=self.attrs,
-        )
 
 
 class Stacks(dict[str, Stack]):
