@@ -39,6 +39,15 @@ def test_a_saved_trace_comes_back_exactly(trace, tmp_path, small_blocks):
     xr.testing.assert_identical(trace, before)
 
 
+@pytest.mark.usefixtures("small_blocks")
+def test_states_that_are_nan_throughout_are_data_too(trace, tmp_path):
+    """A diverged model has nothing but NaN, and that is what its trace must say."""
+    node = trace["encoder/lstm/backward"].to_dataset()
+    diverged = edit(trace, "/encoder/lstm/backward", node.assign(h=node.h * np.nan))
+    assert np.isnan(diverged["encoder/lstm/backward"].h).all()
+    assert_same(es.open_trace(es.save_trace(diverged, tmp_path / "run.zarr")).load(), diverged)
+
+
 @pytest.mark.parametrize(
     "mutate",
     [

@@ -189,12 +189,9 @@ class TraceWriter:
 
     def _array(self, path: str) -> zarr.Array[Any]:
         if path not in self._arrays:
-            self._arrays[path] = zarr.open_array(
-                str(self.folder),
-                path=path.lstrip("/"),
-                mode="r+",
-                config={"write_empty_chunks": True},
-            )
+            array = zarr.open_array(str(self.folder), path=path.lstrip("/"), mode="r+")
+            # A chunk of nothing but NaN is data too; open_array ignores this as its argument.
+            self._arrays[path] = array.with_config({"write_empty_chunks": True})
         return self._arrays[path]
 
 
