@@ -26,9 +26,9 @@ class Pair:
         The variable.
     ours, theirs : array, shape (steps, rows, units)
         What is compared.
-    steps : ndarray of int, shape (steps, rows)
-        Which step of the sequence each is, in order of processing; of a final state, the
-        row's last one.
+    steps : ndarray of int, shape (steps, 1) or (1, rows)
+        Which step of the sequence each is, in order of processing: the same for all rows, or
+        the last one of each, of a final state.
     rows : ndarray of int, shape (rows,)
         Which row each is.
     valid : ndarray of bool, shape (steps, rows), optional
@@ -77,21 +77,20 @@ def pairs(
     units : ndarray of int, optional
         Which units they are. None: all.
     """
-    steps = np.arange(*block.indices(seen.steps))
+    steps = np.arange(*block.indices(seen.steps))[:, None]
     rows = np.arange(seen.batch)
-    valid = None if seen.lengths is None else steps[:, None] < seen.lengths
-    places = np.broadcast_to(steps[:, None], (steps.size, rows.size))
+    valid = None if seen.lengths is None else steps < seen.lengths
     for name in ours:
         if name in seen.observed:
             theirs = of_units(seen.observed[name][block], units)
-            yield Pair(name, ours[name], theirs, places, rows, valid)
+            yield Pair(name, ours[name], theirs, steps, rows, valid)
     if block.step not in (None, 1):
         return  # strided: the last step need not be among them
     lengths = np.full(seen.batch, seen.steps) if seen.lengths is None else seen.lengths
-    ended = np.flatnonzero((lengths > steps[0]) & (lengths <= steps[-1] + 1))
+    ended = np.flatnonzero((lengths > block.start) & (lengths <= block.stop))
     for name in ours:
         if name in seen.final and ended.size:
             last = lengths[ended] - 1
             theirs = of_units(seen.final[name][ended], units)
-            at_end = ours[name][last - steps[0], ended]
+            at_end = ours[name][last - block.start, ended]
             yield Pair(name, at_end[None], theirs[None], last[None], ended)

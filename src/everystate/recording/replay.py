@@ -2,8 +2,7 @@
 
 ``h`` at every step is the kernel's own output, so the gates of all steps are matrix
 products over ``(x_t, h_{t-1})`` and only ``c`` needs a scan. No recurrence is run again:
-errors do not build up. Time is cut into blocks that fit the processor's cache, which also
-bounds the working memory, whatever the length of the sequence.
+errors do not build up.
 """
 
 from dataclasses import dataclass, field, replace
@@ -178,12 +177,9 @@ def _empty(seen: Observation, plan: Plan, name: str, steps: int) -> npt.NDArray[
 
 def _places(block: slice, steps: range) -> tuple[slice, slice]:
     """Return where the chosen steps of a block are stored, and where among the block they are."""
-    inside = range(block.start, block.stop, block.step)
-    first = next((k for k, t in enumerate(inside) if t in steps), len(inside))
-    stride = steps.step // block.step
-    count = len(range(first, len(inside), stride))
-    to = (block.start + first * block.step - steps.start) // steps.step
-    return slice(to, to + count), slice(first, None, stride)
+    stored, then = (len(range(steps.start, t, steps.step)) for t in (block.start, block.stop))
+    first = (steps[stored] - block.start) // block.step
+    return slice(stored, then), slice(first, None, steps.step // block.step)
 
 
 def _slice(steps: range) -> slice:

@@ -117,14 +117,15 @@ class Verification:
     def _fail(self, pair: Pair, error: Array) -> None:
         seen = self.seen
         k, row, unit = (int(place) for place in np.argwhere(error > self.tolerance)[0])
+        step, row = int(np.broadcast_to(pair.steps, error.shape[:2])[k, row]), int(pair.rows[row])
         cause = probable_cause(seen, self.tolerance, range(int(pair.steps.max()) + 1))
         raise ReplayMismatchError(
             f"{seen.path}: the replayed {pair.name} differs from the framework's, first at step "
-            f"{self._in_time(int(pair.steps[k, row]), int(pair.rows[row]))} (row {pair.rows[row]}, "
-            f"unit {unit if self.units is None else self.units[unit]}): scaled error "
-            f"{error.max():.2g}, expected at most {self.tolerance:g} for {seen.precision}. {cause} "
-            "Nothing of this layer was stored; select variables=('h',) to record what the "
-            "framework shows without a replay."
+            f"{self._in_time(step, row)} (row {row}, unit "
+            f"{unit if self.units is None else self.units[unit]}): scaled error {error.max():.2g}, "
+            f"expected at most {self.tolerance:g} for {seen.precision}. {cause} Nothing of this "
+            "layer was stored; select variables=('h',) to record what the framework shows without "
+            "a replay."
         )
 
     def _in_time(self, step: int, row: int) -> int:
