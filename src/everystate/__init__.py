@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from everystate.analysis.compare import compare as compare
     from everystate.recording.record import record as record
     from everystate.recording.record import recording as recording
     from everystate.recording.record import unroll as unroll
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "Select": "everystate.recording.selection",
+    "compare": "everystate.analysis.compare",
     "open_trace": "everystate.storage",
     "record": "everystate.recording.record",
     "recording": "everystate.recording.record",
@@ -28,6 +30,7 @@ _PUBLIC = {
 
 __all__ = [
     "Select",
+    "compare",
     "open_trace",
     "record",
     "recording",
@@ -45,7 +48,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    return sorted({*(name for name in globals() if name.startswith("__")), *_PUBLIC})
 
 
 class _Package(ModuleType):

@@ -6,6 +6,7 @@ import xarray as xr
 
 from everystate.analysis import compare as module
 from everystate.analysis.compare import compare
+from everystate.errors import SelectionError, TraceFormatError
 
 T, B, U, P = 40, 3, 5, 2
 
@@ -194,3 +195,35 @@ def test_progress():
     told = []
     compare(make(), make(), progress=lambda *a: told.append(a))
     assert told == [(1, 2), (2, 2)]
+
+
+def test_it_prints_as_a_table_and_a_verdict():
+    other = changed("dec", "c", (1, 23, 4), np.inf)
+    assert repr(compare(make(), other)).splitlines() == [
+        "layer        largest difference  first beyond the tolerance",
+        "dec          inf                 step 23 (230): c, row y, unit 104",
+        "enc/layer_0  0                   nowhere",
+        "They part in dec, step 23 (230): c, row y, unit 104: "
+        f"{make()['dec'].c.values[1, 23, 4]:.9g} in A, inf in B.",
+    ]
+    assert repr(compare(make(), make())).endswith("compared are the same within 0.0001.")
+
+
+def test_nothing_of_equal_sizes_is_said():
+    a, b = (xr.DataTree.from_dict({"/enc": layer(0).isel(batch=s)}) for s in ([0], [0, 1]))
+    found = compare(a, b)
+    assert not found.same
+    assert found.first is None
+    assert found.layers == {"enc": {}}
+    assert repr(found).endswith("no variable is in both traces with equal sizes.")
+
+
+@pytest.mark.parametrize("tolerance", [-1, np.nan])
+def test_a_tolerance_that_means_nothing(tolerance):
+    with pytest.raises(SelectionError, match="expected 0 or more"):
+        compare(make(), make(), tolerance=tolerance)
+
+
+def test_a_path_is_to_be_opened_first():
+    with pytest.raises(TraceFormatError, match=r"es\.open_trace\('b\.zarr'\)"):
+        compare(make(), "b.zarr")

@@ -109,7 +109,24 @@ def test_traces_of_other_layers_and_sizes(run, trace, weights, two_stacks, data)
     run("record", two_stacks, "one.npy", "-o", "dec.zarr", "--layers", "decoder")
     done = run("compare", trace, "dec.zarr")
     assert done.code == 3
-    assert done.out == "layers in A only: encoder\nlayers in B only: decoder\n"
+    assert done.out == (
+        "layers in A only: encoder\n"
+        "layers in B only: decoder\n"
+        "No values were compared: no variable is in both traces with equal sizes.\n"
+    )
+
+
+def test_traces_of_another_batch(run, trace, weights):
+    np.save("two.npy", np.zeros((2, 30, 2)))
+    assert run("record", weights, "two.npy", "-o", "two.zarr").code == 0
+    done = run("compare", trace, "two.zarr")
+    assert (done.code, done.err) == (3, "")
+    size, *_, layer, verdict = done.out.splitlines()
+    assert size == "encoder: batch has size 1 in A, 2 in B"
+    assert layer.split("  ")[0] == "encoder"
+    assert layer.endswith("not compared")
+    assert verdict.startswith("No values were compared: no variable")
+    assert run("compare", trace, "two.zarr", "--json").json["layers"] == {"encoder": {}}
 
 
 @pytest.mark.parametrize("tolerance", ["-1", "nan"])

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import xarray as xr
 
 from everystate import schema
+from everystate.analysis.layer import check_tree
+from everystate.errors import SelectionError
 
 BLOCK_BYTES: Final = 1 << 23
 """About what is read of each trace at once."""
@@ -53,10 +55,17 @@ class Parting:
     b: float
     error: float
 
+    def __str__(self) -> str:
+        """Say where it is within its layer: step, variable, row and unit."""
+        labelled = "" if self.time in (None, str(self.step)) else f" ({self.time})"
+        when = "before step 0" if self.step is None else f"step {self.step}{labelled}"
+        row = "" if self.row is None else f", row {self.row}"
+        return f"{when}: {self.variable}{row}, unit {self.unit}"
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """What `compare` found; it prints as a table of the layers and a verdict.
 
     Parameters
     ----------
@@ -65,7 +74,8 @@ class Comparison:
     structure : sequence of str
         Differences of layers, variables, sizes and labels, in words.
     layers : mapping
-        By layer and variable, the largest scaled difference.
+        By layer and variable, the largest scaled difference. A layer of which no variable has
+        equal sizes in both traces has none.
     first_in : mapping
         By layer, the first place beyond the tolerance.
     """
@@ -85,6 +95,31 @@ class Comparison:
         """The earliest place of all; of several in one step, that of the first layer."""
         return min(self.first_in.values(), key=_step, default=None)
 
+    def __repr__(self) -> str:
+        """Return what differs in structure, a line for each layer, and a verdict."""
+        head = ("layer", "largest difference", "first beyond the tolerance")
+        rows = [head, *(self._row(layer) for layer in self.layers)] if self.layers else []
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+        return "\n".join([*self.structure, *lines, self._verdict()])
+
+    def _row(self, layer: str) -> tuple[str, str, str]:
+        errors = self.layers[layer].values()
+        if not errors:
+            return layer, "not compared", ""
+        return layer, f"{max(errors):.3g}", str(self.first_in.get(layer, "nowhere"))
+
+    def _verdict(self) -> str:
+        if (p := self.first) is not None:
+            return f"They part in {p.layer}, {p}: {p.a:.9g} in A, {p.b:.9g} in B."
+        if not any(self.layers.values()):
+            return "No values were compared: no variable is in both traces with equal sizes."
+        but = "" if self.same else ", but the traces differ in what is said above"
+        return f"All values compared are the same within {self.tolerance:g}{but}."
+
 
 def compare(
     a: xr.DataTree,
@@ -98,7 +133,8 @@ def compare(
     Parameters
     ----------
     a, b : xarray.DataTree
-        The traces. If they are lazy, they are read block by block.
+        The traces, from ``es.record`` or ``es.open_trace``. If they are lazy, they are read
+        block by block.
     tolerance : float
         Largest scaled difference ``|a - b| / (1 + |b|)`` that counts as none.
     progress : callable, optional
@@ -107,17 +143,29 @@ def compare(
     Returns
     -------
     Comparison
+        It prints as a table and a verdict. ``same`` says whether the traces agree, ``first`` is
+        the first place where they part: None if nowhere, else with ``layer``, ``variable``,
+        ``step``, ``row``, ``unit`` and both values.
+
+    Raises
+    ------
+    TraceFormatError
+        If `a` or `b` is no trace, such as a path: open it first.
+    SelectionError
+        If `tolerance` is negative or NaN.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> def trace(c):
-    ...     leaf = xr.Dataset({"c": (("batch", "time", "unit"), np.reshape(c, (1, 3, 2)))})
-    ...     return xr.DataTree.from_dict({"/lstm": leaf})
-    >>> found = compare(trace([0.0, 0, 0, 0, 0, 0]), trace([0.0, 0, 0, 1, 9, 9]))
-    >>> found.first.step, found.first.unit, found.layers["lstm"]["c"]
-    (1, 1, 0.9)
+    >>> import torch, everystate as es
+    >>> lstm, x = torch.nn.LSTM(3, 4, batch_first=True), torch.randn(2, 50, 3)
+    >>> other = x.clone()
+    >>> other[1, 30] += 1
+    >>> found = es.compare(es.record(lstm, x), es.record(lstm, other), tolerance=1e-5)
+    >>> found.same, found.first.step, found.first.row
+    (False, 30, 1)
     """
+    if not tolerance >= 0:
+        raise SelectionError(f"tolerance={tolerance!r}, expected 0 or more.")
     ours, theirs = _layers(a), _layers(b)
     common = [path for path in ours if path in theirs]
     structure = _only_in("layers", ours, theirs)
@@ -188,6 +236,7 @@ def _label(a: xr.DataArray, dim: str, place: int) -> Label:
 
 
 def _layers(trace: xr.DataTree) -> dict[str, xr.Dataset]:
+    check_tree(trace)
     return {
         leaf.path.strip("/"): leaf.to_dataset(inherit=False)
         for leaf in trace.leaves

@@ -41,11 +41,7 @@ def layers(trace: xr.DataTree) -> dict[str, xr.Dataset]:
     TraceFormatError
         If `trace` is something else, of a newer schema, or holds no recorded layer.
     """
-    if not isinstance(trace, xr.DataTree):
-        raise TraceFormatError(
-            f"got {type(trace).__name__}, expected the trace that es.record or es.open_trace "
-            f"returns, an xarray.DataTree.{_hint(trace)}"
-        )
+    check_tree(trace)
     version = trace.root.attrs.get(schema.SCHEMA_ATTR)
     if version is None:
         raise TraceFormatError(
@@ -62,6 +58,15 @@ def layers(trace: xr.DataTree) -> dict[str, xr.Dataset]:
     if not found:
         raise TraceFormatError("the trace holds no recorded layer: no variable in it has steps.")
     return found
+
+
+def check_tree(trace: object) -> None:
+    """Raise `TraceFormatError` if `trace` is no `xarray.DataTree`, such as a path."""
+    if not isinstance(trace, xr.DataTree):
+        raise TraceFormatError(
+            f"got {type(trace).__name__}, expected the trace that es.record or es.open_trace "
+            f"returns, an xarray.DataTree.{_hint(trace)}"
+        )
 
 
 def _hint(trace: object) -> str:

@@ -1,17 +1,14 @@
 """``everystate compare``: where two traces part."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from everystate.cli.arguments.trace import TracePath, Trim, open_for_reading
-from everystate.cli.output.document import AsJson, print_json, print_table
+from everystate.cli.output.document import AsJson, print_json
 from everystate.cli.output.guard import ExitCode
 from everystate.cli.output.progress import progress
-
-if TYPE_CHECKING:
-    from everystate.analysis.compare import Comparison, Parting
 
 
 def compare(
@@ -38,32 +35,6 @@ def compare(
         first = None if found.first is None else asdict(found.first)
         print_json({"same": found.same, "first": first, **asdict(found)})
     else:
-        _print(found)
+        typer.echo(repr(found))
     if not found.same:
         raise typer.Exit(ExitCode.DIFFER)
-
-
-def _print(found: "Comparison") -> None:
-    for difference in found.structure:
-        typer.echo(difference)
-    if found.layers:
-        rows = [
-            [layer, f"{max(errors.values()):.3g}", _where(found.first_in.get(layer))]
-            for layer, errors in found.layers.items()
-        ]
-        print_table(("layer", "largest difference", "first beyond the tolerance"), rows)
-    if found.first is not None:
-        p = found.first
-        typer.echo(f"They part in {p.layer}, {_where(p)}: {p.a:.9g} in A, {p.b:.9g} in B.")
-    elif found.layers:
-        but = "" if found.same else ", but the traces differ in what is said above"
-        typer.echo(f"All values compared are the same within {found.tolerance:g}{but}.")
-
-
-def _where(place: "Parting | None") -> str:
-    if place is None:
-        return "nowhere"
-    labelled = "" if place.time is None or place.time == str(place.step) else f" ({place.time})"
-    when = "before step 0" if place.step is None else f"step {place.step}{labelled}"
-    row = "" if place.row is None else f", row {place.row}"
-    return f"{when}: {place.variable}{row}, unit {place.unit}"
