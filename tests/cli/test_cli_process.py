@@ -82,7 +82,7 @@ def test_the_core_is_enough(weights, data):
     done = python(code, *lines, "report run.zarr")
     codes = [line for line in done.stdout.splitlines() if line.startswith("exit ")]
     assert codes == ["exit 0"] * 4 + ["exit 1"]
-    assert "pip install everystate[report]" in done.stderr
+    assert "pip install 'everystate[report]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

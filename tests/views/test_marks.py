@@ -32,5 +32,5 @@ def test_something_else_is_refused(stretches):
 
 
 def test_a_stretch_may_not_end_before_it_starts():
-    with pytest.raises(InputError, match="mark 'x': 3 comes before 7"):
+    with pytest.raises(InputError, match="mark 'x': 3 comes before 7; expected"):
         marks_of({"x": (7, 3)})[0].places(AXIS)

@@ -150,7 +150,7 @@ except es.errors.{MissingDependencyError.__name__} as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "which is not installed: pip install everystate[report]" in done.stdout
+    assert "which is not installed: pip install 'everystate[report]'" in done.stdout
     assert missing in done.stdout
 
 

@@ -56,7 +56,10 @@ def layers(trace: xr.DataTree) -> dict[str, xr.Dataset]:
     datasets = {node.path.strip("/"): node.to_dataset() for node in trace.subtree}
     found = {path: layer for path, layer in datasets.items() if recorded(layer)}
     if not found:
-        raise TraceFormatError("the trace holds no recorded layer: no variable in it has steps.")
+        raise TraceFormatError(
+            "the trace holds no recorded layer: no state or gate in it has steps. Record some: "
+            "es.Select(variables=('states', 'gates'))."
+        )
     return found
 
 

@@ -55,7 +55,6 @@ class Place:
         self.folder, self._old = (
             self._target.with_name(self._target.name + end) for end in (WRITING, REPLACED)
         )
-        self._replaced = False
         for folder in (self.folder, self._old):
             _check_leftover(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +85,6 @@ class Place:
         except BaseException:
             self._old.rename(self._target)
             raise
-        self._replaced = True
 
     def discard(self) -> None:
         """Remove what was written, and free its room."""
@@ -95,7 +93,7 @@ class Place:
     def release(self) -> None:
         """Let others write here; the replaced trace goes."""
         self._lock.release()
-        if self._replaced:
+        if self.replaces and self.folder == self._target:
             # What cannot be removed now is removed when the trace is next replaced.
             shutil.rmtree(self._old, ignore_errors=True)
 

@@ -53,7 +53,10 @@ class Mark:
         found = [(axis.place_of(start), axis.place_of(stop)) for start, stop in self.stretches]
         for (start, stop), (left, right) in zip(self.stretches, found, strict=True):
             if right < left:
-                raise InputError(f"mark {self.name!r}: {stop!r} comes before {start!r}.")
+                raise InputError(
+                    f"mark {self.name!r}: {stop!r} comes before {start!r}; expected (start, stop). "
+                    "Swap them."
+                )
         return found
 
 

@@ -57,7 +57,7 @@ def report(
     InputError
         If `series` does not fit the recorded steps, or a mark the time axis.
     MissingDependencyError
-        If bokeh or jinja2 is not installed (``pip install everystate[report]``).
+        If bokeh or jinja2 is not installed (``pip install 'everystate[report]'``).
     TraceWriteError
         If the file cannot be written.
 
@@ -77,7 +77,7 @@ def report(
         if error.name is None or error.name.split(".")[0] not in ("bokeh", "jinja2", "markupsafe"):
             raise
         raise MissingDependencyError(
-            f"a report needs {error.name}, which is not installed: pip install everystate[report]"
+            f"a report needs {error.name}, which is not installed: pip install 'everystate[report]'"
         ) from error
     html = render(trace, title, series, marks, row)
     part = target.with_name(f".{target.name}.part")

@@ -56,8 +56,8 @@ def summary(trace: xr.DataTree) -> Summary:
         ``still_units``
             Units whose state travels less than 0.001 over time (`everystate.analysis.movement`).
         ``half_life_median``, ``half_life_max``
-            Over the units, in steps, from the forget or update gate; infinite if the gate never
-            left 1 (`everystate.analysis.memory`).
+            Over the units, in steps, from the median of the forget or update gate over time;
+            infinite if that is 1 to rounding (`everystate.analysis.memory`).
         ``drift_per_step``, ``drift_relative``, ``drift_ratio``
             Slope of the mean size of ``c`` (or ``h``) per step, that slope over the mean level,
             and the size in the last tenth of the steps over that in the first, each the mean

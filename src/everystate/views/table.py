@@ -123,9 +123,9 @@ _VERDICTS: Final[tuple[Row, ...]] = (
         "half-life, median unit",
         ("half_life_median",),
         _steps,
-        "until half of what a unit holds is gone, by its forget or update gate",
+        "until half of what a unit holds is gone, by the median of its forget or update gate",
     ),
-    ("half-life, longest", ("half_life_max",), _steps, ""),
+    ("half-life, longest", ("half_life_max",), _steps, "endless: that gate is 1 to rounding"),
     (
         "drift per 1,000 steps",
         ("drift_relative",),
