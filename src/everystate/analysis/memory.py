@@ -8,16 +8,15 @@ gate keeps: :math:`c_t = f_t c_{t-1} + i_t g_t` in an LSTM, :math:`h_t = z_t h_{
 import math
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from everystate.analysis.layer import Layer, dataset_of, finite, recorded, samples
 
 
 def half_life(layer: Layer) -> xr.Dataset:
-    r"""Return after how many steps half of what a unit holds is gone.
+    r"""Return after how many steps half of what a unit holds is gone, in a typical step.
 
-    .. math:: \text{half-life} = \frac{\ln 2}{-\operatorname{mean}_t \ln f_t}
+    .. math:: \text{half-life} = \frac{\ln 2}{-\ln \operatorname{median}_t f_t}
 
     with the forget gate of an LSTM, or what the update gate of a GRU keeps, over the finite
     values of all rows and steps.
@@ -30,25 +29,23 @@ def half_life(layer: Layer) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``half_life`` (unit), in steps of the model: infinite where the gate never left 1, 0
-        where it was 0 once, NaN without a finite value. Empty if the gate was not recorded, or
-        the cell has none.
+        ``half_life`` (unit), in steps of the model: infinite where the median gate is 1 to
+        rounding (or above), 0 where it is 0, NaN without a finite value. Empty if the gate was
+        not recorded, or the cell has none.
 
     Notes
     -----
-    *A mean over what?* The mean of :math:`\ln f` is the exact exponent of the whole stretch,
-    since its product is :math:`\prod f_t = \exp \sum \ln f_t`; the arithmetic mean of :math:`f`
-    would say more (Jensen). But a single closed gate weighs as much as thousands of open ones:
-    a unit that is reset now and then, and holds perfectly in between, gets a half-life near the
-    time *between resets*, not that of what it holds. One number per unit cannot show both; look
-    at the gate.
+    *A typical step.* The median is the share that half of the steps exceed, so neither a start
+    of some hundred steps nor single closed gates decide it: it tells what a unit does most of
+    the time. In return it does not see the rest: a unit that is reset now and then forgets
+    sooner than its half-life says. One number per unit cannot show both; look at the gate.
 
     *The direct path only.* What leaves a unit can come back through the recurrent weights, so
     the layer may remember longer than any of its units.
 
     *Recorded steps.* Each gate value is the share kept in one step of the model, whatever steps
-    were recorded: with ``every=10`` the mean is over a tenth of the steps, and the result still
-    counts single steps.
+    were recorded: with ``every=10`` the median is over a tenth of the steps, and the result
+    still counts single steps.
 
     *Precision.* The largest number below 1 bounds what can be told from "for ever": 1,419 steps
     where the gate was stored as float16, 11.6 million as float32.
@@ -61,23 +58,21 @@ def half_life(layer: Layer) -> xr.Dataset:
 
     Examples
     --------
-    >>> f = xr.DataArray([[[0.5, 0.9], [0.5, 0.8]]], dims=("batch", "time", "unit"))
+    >>> f = xr.DataArray([[[0.5, 0.1], [0.5, 0.9], [0.5, 0.9]]], dims=("batch", "time", "unit"))
     >>> half_life(xr.Dataset({"f": f}, attrs={"cell": "LSTM"})).half_life.round(2).values.tolist()
-    [1.0, 4.22]
+    [1.0, 6.58]
     """
     layer = dataset_of(layer)
     gate, writes = _keeping_gate(layer)
     if gate is None:
         return xr.Dataset()
-    logs = xr.apply_ufunc(
-        _log_kept,
-        finite(layer[gate]),
-        kwargs={"writes": writes},
-        dask="parallelized",
-        output_dtypes=[np.float64],
-    )
-    rate = -logs.mean(samples(logs))
-    steps = (math.log(2) / rate.where(rate > 0)).fillna(np.inf).where(rate.notnull())
+    kept = finite(layer[gate]).astype(np.float64)
+    # A gate with an unbounded activation may be negative: what decays is the magnitude.
+    kept = abs(1.0 - kept if writes else kept)
+    typical = kept.median(samples(kept))
+    logs = xr.apply_ufunc(np.log, typical.where((typical > 0) & (typical < 1)), dask="allowed")
+    steps = -math.log(2) / logs
+    steps = steps.where(typical > 0, 0.0).where(typical < 1, np.inf).where(typical.notnull())
     steps.attrs = {"long_name": "half-life", "units": "step"}
     return xr.Dataset({"half_life": steps}, attrs={"gate": gate})
 
@@ -87,10 +82,3 @@ def _keeping_gate(layer: xr.Dataset) -> tuple[str | None, bool]:
     gate = {"LSTM": "f", "GRU": "z"}.get(str(layer.attrs.get("cell")))
     writes = gate == "z" and layer.attrs.get("update") == "writes"
     return (gate if gate in recorded(layer) else None), writes
-
-
-def _log_kept(gate: npt.NDArray[np.floating], writes: bool) -> npt.NDArray[np.float64]:
-    # A gate with an unbounded activation may be negative: what decays is the magnitude.
-    kept = 1.0 - gate.astype(np.float64) if writes else gate
-    with np.errstate(divide="ignore"):
-        return np.asarray(np.log(np.abs(kept), dtype=np.float64))
