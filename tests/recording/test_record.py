@@ -11,7 +11,12 @@ import pytest
 import cases
 import everystate as es
 import oracles
-from everystate.errors import EverystateWarning, UnknownLayerError, UnsupportedModelError
+from everystate.errors import (
+    EverystateWarning,
+    SelectionError,
+    UnknownLayerError,
+    UnsupportedModelError,
+)
 from everystate.recording import discovery
 from everystate.recording.record import model_name
 from observed import observed
@@ -194,3 +199,15 @@ class TestDiscovery:
 )
 def test_model_name(model, name):
     assert model_name(model) == name
+
+
+def test_a_selection_by_name_alone_is_told_how_to_be_written(net):
+    with pytest.raises(
+        SelectionError, match=r"expected an es\.Select\. Try es\.Select\(variables='c'"
+    ):
+        es.record(net, cases.case("lstm").x, select="c")
+
+
+def test_a_class_in_place_of_a_model_is_told_apart(net):
+    with pytest.raises(UnsupportedModelError, match=r"got the class Net, expected a model: Net\("):
+        es.record(type(net), cases.case("lstm").x)

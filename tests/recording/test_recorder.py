@@ -85,7 +85,8 @@ class TestRuns:
 
     def test_a_layer_called_twice_in_a_run_has_two_leaves(self):
         rec = recorder()
-        first, second = cases.case("gru", seed=1), cases.case("gru", seed=2)
+        first = cases.case("gru", seed=1)
+        second = first.with_(x=cases.case("gru", seed=2).x)
         for _ in range(2):
             run(rec, observed(first), observed(second))
         assert [leaf.path for leaf in rec.trace.leaves] == [
@@ -212,7 +213,8 @@ class TestStreams:
 
     def test_a_shared_layer_has_a_stream_for_each_call(self):
         rec = recorder("time", every=2, window=(1, None))
-        first, second = cases.case("gru", seed=1), cases.case("gru", seed=2)
+        first = cases.case("gru", seed=1)
+        second = first.with_(x=cases.case("gru", seed=2).x)
         pairs = zip(chunks(first, (3, 4)), chunks(second, (3, 4)), strict=True)
         for a, b in pairs:
             run(rec, observed(a), observed(b))
@@ -400,6 +402,17 @@ class TestWarnings:
 
 
 class TestWeights:
+    def test_that_change_between_calls_are_told(self):
+        rec, case = recorder(), cases.case("gru")
+        run(rec, observed(case))
+        run(rec, observed(case))
+        assert rec.trace["encoder/rnn"].attrs["weights_changed"] == 0
+        seen = observed(cases.case("gru", seed=2))
+        run(rec, seen)
+        with pytest.warns(EverystateWarning, match="weights changed between the calls"):
+            trace = rec.trace
+        assert trace["encoder/rnn"].attrs["weights_changed"] == 1
+
     def test_are_digested_when_first_seen(self):
         case = cases.case("gru")
         rec, undisturbed = recorder(), recorder()

@@ -59,6 +59,10 @@ def framework_of(model: object) -> tuple[str, Framework]:
         asked.append(name)
         if module.matches(model):
             return name, module
+    if isinstance(model, type):
+        raise UnsupportedModelError(
+            f"got the class {model.__qualname__}, expected a model: {model.__qualname__}(...)."
+        )
     raise UnsupportedModelError(
         f"no loaded framework knows a {type(model).__module__}.{type(model).__qualname__}; asked: "
         f"{', '.join(asked)}. Give a PyTorch module with recurrent layers, or the path of a "

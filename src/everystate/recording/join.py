@@ -175,7 +175,7 @@ def _worst(parts: Sequence[Recorded]) -> dict[str, str | int | float]:
     for name in attrs:
         if name.startswith("max_error_") or name == "error_over_rounding":
             attrs[name] = max(float(p.attrs.get(name, 0.0)) for p in parts)
-        elif name in ("unverified_values", "edited_steps"):
+        elif name in ("unverified_values", "edited_steps", "weights_changed"):
             attrs[name] = sum(int(p.attrs.get(name, 0)) for p in parts)
     return attrs
 

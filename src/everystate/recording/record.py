@@ -6,6 +6,7 @@ from typing import Any
 
 import xarray as xr
 
+from everystate.errors import SelectionError
 from everystate.recording.discovery import Framework, framework_of
 from everystate.recording.join import Along
 from everystate.recording.recorder import Progress, Recorder
@@ -161,6 +162,10 @@ def model_name(model: object) -> str:
 def _begin(model: Any, select: Select | None, **options: Any) -> tuple[Framework, Recorder]:
     """Return the framework that knows the model, and a recorder with `Recorder`'s options."""
     name, framework = framework_of(model)
-    select = select or Select()
+    select = Select() if select is None else select
+    if not isinstance(select, Select):
+        raise SelectionError(
+            f"select={select!r}: expected an es.Select. Try es.Select(variables={select!r})."
+        )
     select.check_layers(framework.layers(model))
     return framework, Recorder(model_name(model), name, select, **options)

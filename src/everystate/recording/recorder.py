@@ -73,7 +73,7 @@ class Recorder:
         self._runs: list[dict[str, list[list[Recorded]]]] = []
         # Steps gone by, for each layer and its place among the layer's calls in a run.
         self._offsets: dict[tuple[str, int], int] = {}
-        self._digests: dict[str, str] = {}
+        self._digests: dict[str, tuple[str, str]] = {}
         self._called: set[str] = set()
         self._odd_inputs: set[str] = set()
         self._in_run = False
@@ -154,12 +154,16 @@ class Recorder:
     def _light(self, recorded: Recorded, seen: Observation) -> Recorded:
         """Replace the weights by their digest, taken at the layer's first call.
 
-        Training may change them before the trace is built, and a copy a call is too much.
+        Training may change them from call to call, and a copy or a digest a call is too much;
+        their sums tell.
         """
         if seen.weights is not None:
+            sums = str([float(array_namespace(a).sum(a)) for _, a in seen.weights.items()])
             if seen.path not in self._digests:
-                self._digests[seen.path] = weights_digest(seen.weights)
-            recorded.attrs["weights_sha256"] = self._digests[seen.path]
+                self._digests[seen.path] = weights_digest(seen.weights), sums
+            digest, first_sums = self._digests[seen.path]
+            recorded.attrs["weights_sha256"] = digest
+            recorded.attrs["weights_changed"] = int(sums != first_sums)
         recorded.seen = replace(recorded.seen, weights=None)
         return recorded
 
@@ -219,6 +223,11 @@ class Recorder:
                 f"{path}: calls joined along time do not start from the state the call before "
                 f"ended with, at steps {joined.attrs['state_resets']}. Pass the state on if this "
                 "is one stream, or join along='batch'."
+            )
+        if joined.attrs.get("weights_changed"):
+            warn(
+                f"{path}: its weights changed between the calls joined here, so one trace shows "
+                "several models; weights_sha256 is of the first. Record each in a block of its own."
             )
         odd = [n for n, a in joined.variables.items() if _odd(a, joined.steps, joined.lengths)]
         if sequences[0].path in self._odd_inputs:

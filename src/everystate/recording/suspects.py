@@ -7,13 +7,13 @@ match is the probable cause, and the message says it.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from itertools import permutations
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
-from array_api_compat import array_namespace
 
 from everystate.cells import GRU, LSTM, Cell, Weights
-from everystate.cells.activations import ACTIVATIONS, Array
+from everystate.cells.activations import ACTIVATIONS
 from everystate.recording.compare import largest, pairs
 from everystate.recording.observation import Observation
 from everystate.recording.stretches import stretches
@@ -86,7 +86,8 @@ def _suspects(cell: Cell, w: Weights) -> Iterator[Suspect]:
             yield f"the peepholes stored in the order {stored}", cell, replace(w, peephole=peephole)
     if cell.blocks <= MOST_GATES:
         for stored, order in _orders(cell.gates):
-            yield f"the gates stored in the order {stored}", cell, _reordered(cell, w, order)
+            reordered = cell.by_block(w, itemgetter(np.array(order)))
+            yield f"the gates stored in the order {stored}", cell, reordered
 
 
 def _variants(cell: Cell) -> Iterator[tuple[str, Cell]]:
@@ -115,16 +116,6 @@ def _orders(gates: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
     for stored in permutations(gates):
         if stored != tuple(gates):
             yield " ".join(stored), tuple(stored.index(gate) for gate in gates)
-
-
-def _reordered(cell: Cell, w: Weights, order: tuple[int, ...]) -> Weights:
-    def rows(a: Array | None) -> Array | None:
-        if a is None:
-            return None
-        blocks = a.reshape((cell.blocks, -1, *a.shape[1:]))
-        return array_namespace(a).concat([blocks[k] for k in order], axis=0)
-
-    return replace(w, W=rows(w.W), R=rows(w.R), b=rows(w.b), b_R=rows(w.b_R))
 
 
 def _error(seen: Observation, tolerance: float, steps: range) -> float | None:

@@ -113,7 +113,8 @@ def _labels(labels: Labels, count: int, axis: str, path: str) -> npt.NDArray[np.
     if array.ndim != 1 or array.size != count:
         raise InputError(
             f"{path}: {axis}= has shape {array.shape}, but there are {count} to label. "
-            f"Give one label for each, or leave {axis}= out for 0, 1, 2, ..."
+            f"Give one label for each, or leave {axis}= out for 0, 1, 2, ... Layers of other "
+            "lengths are recorded apart: select=es.Select(layers=...)."
         )
     return array
 
