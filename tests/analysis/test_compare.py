@@ -185,6 +185,13 @@ def test_other_labels():
     assert not found.same
 
 
+@pytest.mark.parametrize("missing", [np.nan, np.datetime64("NaT", "ns")])
+def test_missing_labels_are_the_same_in_both(missing):
+    labels = np.array([missing] * 2 + [0.0 if missing is np.nan else np.datetime64(0, "ns")] * 38)
+    a, b = (xr.DataTree.from_dict({"/dec": layer(1, time=labels.copy())}) for _ in "ab")
+    assert compare(a, b).same
+
+
 def test_other_precision_is_within_a_tolerance():
     a, b = make(), make().map_over_datasets(lambda d: d.astype("float32"))
     assert not compare(a, b, tolerance=0.0).same
