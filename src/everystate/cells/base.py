@@ -11,7 +11,7 @@ Arrays are time-major: ``(time, batch, ...)``.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
 
@@ -129,15 +129,19 @@ class Cell(ABC):
 
     def take_units(self, w: Weights, units: Array) -> Weights:
         """Return the weights of some units only (their rows; columns stay whole)."""
+        peephole = None if w.peephole is None else w.peephole[:, units]
+        return replace(self.by_block(w, lambda blocks: blocks[:, units]), peephole=peephole)
+
+    def by_block(self, w: Weights, change: Callable[[Array], Array]) -> Weights:
+        """Return the weights with their rows changed, given to `change` as (blocks, units, ...)."""
 
         def rows(a: Array | None) -> Array | None:
             if a is None:
                 return None
             blocks = a.reshape((self.blocks, -1, *a.shape[1:]))
-            return blocks[:, units].reshape((-1, *a.shape[1:]))
+            return change(blocks).reshape((-1, *a.shape[1:]))
 
-        peephole = None if w.peephole is None else w.peephole[:, units]
-        return replace(w, W=rows(w.W), R=rows(w.R), b=rows(w.b), b_R=rows(w.b_R), peephole=peephole)
+        return replace(w, W=rows(w.W), R=rows(w.R), b=rows(w.b), b_R=rows(w.b_R))
 
     def from_input(self, w: Weights, x: Array) -> Array:
         """Return ``W x + b``: what the input gives to the gates, at all steps at once.

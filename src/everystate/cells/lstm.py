@@ -22,7 +22,7 @@ from array_api_compat import array_namespace
 
 from everystate.cells.activations import Array
 from everystate.cells.base import Cell, States, Weights, activation, split
-from everystate.cells.scan import linear_scan
+from everystate.cells.scan import clip, linear_scan
 
 
 @dataclass(frozen=True)
@@ -81,20 +81,15 @@ class LSTM(Cell):
 
     def from_gates(self, w: Weights, gates: States, before: States) -> dict[str, Array]:
         """Return h and c of a stretch of steps whose gates are known (see `Cell.from_gates`)."""
-        c = self.keep_and_write(gates["f"], gates["i"] * gates["g"], before["c"])
+        c = linear_scan(gates["f"], gates["i"] * gates["g"], before["c"], self.cell_clip)
         return {"h": self.expose(w, gates["o"], c), "c": c}
-
-    def keep_and_write(self, f: Array, u: Array, c: Array) -> Array:
-        """Return ``c' = f * c + u`` at every step, `c` being the state before the first."""
-        return linear_scan(f, u, c, self.cell_clip)
 
     def expose(self, w: Weights, o: Array, c: Array) -> Array:
         """Return ``h' = o * tanh(c')``, projected and clipped where the variant says so."""
         h = o * activation(self.output_activation)(c)
         if w.projection is None:
             return h
-        h = h @ w.projection.T
-        return h if self.projection_clip is None else clip(h, self.projection_clip)
+        return clip(h @ w.projection.T, self.projection_clip)
 
     def _through_peepholes(
         self, peephole: Array, a: tuple[Array, Array, Array], g: Array, c: Array
@@ -105,14 +100,8 @@ class LSTM(Cell):
         for a_i, a_f, a_o, g_t in zip(*a, g, strict=True):
             i = sigma(a_i + p_i * c)
             f = sigma(a_f + p_f * c)
-            c = f * c + i * g_t
-            c = c if self.cell_clip is None else clip(c, self.cell_clip)
+            c = clip(f * c + i * g_t, self.cell_clip)
             o = sigma(a_o + p_o * c)
             steps.append((i, f, o))
         xp = array_namespace(g)
         return tuple(xp.stack(variable) for variable in zip(*steps, strict=True))
-
-
-def clip(a: Array, bound: float) -> Array:
-    """Return `a` held within ``[-bound, bound]``."""
-    return array_namespace(a).clip(a, -bound, bound)

@@ -43,10 +43,14 @@ def linear_scan(f: Array, u: Array, c: Array, bound: float | None = None) -> Arr
         return xp.from_numpy(_in_place(*seen, bound))
     steps = []
     for t in range(f.shape[0]):
-        c = f[t] * c + u[t]
-        c = c if bound is None else xp.clip(c, -bound, bound)
+        c = clip(f[t] * c + u[t], bound)
         steps.append(c)
     return xp.stack(steps)
+
+
+def clip(a: Array, bound: float | None) -> Array:
+    """Return `a` held within ``[-bound, bound]``; as it is where there is no bound."""
+    return a if bound is None else array_namespace(a).clip(a, -bound, bound)
 
 
 def _as_numpy(xp: Any, f: Array, u: Array, c: Array) -> tuple[Array, Array, Array] | None:
