@@ -97,14 +97,17 @@ class Findings:
         start, stop = self.series.labelled
         return start, min(stop + self.window, self.series.values.size)
 
-    def marks(self) -> dict[str, Range | list[Range]]:
-        """Return the places to mark in the report."""
+    def marks(self) -> dict[str, list[Range]]:
+        """Return the places to mark in the report, from the first step to the last included."""
         assert self.series.labelled is not None
-        marks: dict[str, Range | list[Range]] = {"labelled anomaly": self.series.labelled}
+        stretches = {"labelled anomaly": [self.series.labelled]}
         for name, label in MARKED.items():
             if places := self.methods[name].ranges(self.window):
-                marks[label] = places
-        return marks
+                stretches[label] = places
+        return {
+            name: [(start, stop - 1) for start, stop in ranges]
+            for name, ranges in stretches.items()
+        }
 
     def document(self) -> dict[str, Any]:
         """Return everything but the arrays, for ``--json``."""

@@ -37,8 +37,9 @@ def report(
         What to show above all layers, one value or row for each recorded step; an
         `xarray.DataArray` with a ``time`` coordinate may have other steps. Inputs that a layer
         has recorded are shown with the layer in any case.
-    marks : mapping of str to (start, stop), or to several of them, optional
-        Stretches of time to shade, by name, in the labels of the time axis.
+    marks : mapping of str to (first, last), or to several of them, optional
+        Stretches of time to shade, by name: the labels of their first step and of the last one
+        included, as the time axis has them.
     row : label, optional
         Which sequence of the batch the pictures show: a value of the ``batch`` coordinate.
         None: the first.
