@@ -13,7 +13,6 @@ import numpy.typing as npt
 from everystate import schema
 from everystate.cells.activations import Array
 from everystate.recording.observation import Lengths, Observation, as_numpy, turn
-from everystate.recording.rounding import check_rounding
 from everystate.recording.selection import Plan
 from everystate.recording.stretches import in_processing_order, of_units, stretches
 from everystate.recording.verify import Verification
@@ -142,7 +141,6 @@ def _replayed(
         steps = range(seen.steps)
     elif seen.reverse and steps:
         steps = range(seen.steps - 1 - steps[-1], seen.steps - steps[0], steps.step)
-    attrs = check_rounding(ahead)
     check = Verification(ahead, _computable_units(ahead, plan))
     kept = {name: _empty(seen, plan, name, len(steps)) for name in hidden}
     for block, values in stretches(ahead, steps, check.units):
@@ -156,9 +154,7 @@ def _replayed(
         kept = {name: turn(a, seen.lengths) for name, a in kept.items()}
     if ragged_backward:
         kept = {name: a[_slice(plan.steps)].copy() for name, a in kept.items()}
-    attrs |= {f"max_error_{name}": error for name, error in check.errors.items()}
-    attrs |= {"tolerance": check.tolerance, "unverified_values": check.unverified}
-    return kept, attrs
+    return kept, check.attrs
 
 
 def _computable_units(seen: Observation, plan: Plan) -> npt.NDArray[np.int64] | None:

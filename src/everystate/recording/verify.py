@@ -14,6 +14,7 @@ from everystate.cells.activations import Array
 from everystate.errors import InputTypeError, ReplayMismatchError
 from everystate.recording.compare import Pair, largest, pairs
 from everystate.recording.observation import Observation, as_numpy
+from everystate.recording.rounding import check_rounding
 from everystate.recording.suspects import probable_cause
 
 TOLERANCE: Final[Mapping[str, float]] = {
@@ -54,14 +55,29 @@ class Verification:
         In the order of processing.
     units : ndarray of int, optional
         The units that the replay computes. None: all.
+
+    Raises
+    ------
+    InputTypeError
+        If the model computes in a precision that cannot be verified.
+    ReplayMismatchError
+        If that is half precision, and `check_rounding` finds a mismatch.
     """
 
     def __init__(self, seen: Observation, units: Array | None = None) -> None:
         self.seen = seen
         self.units = units
         self.tolerance = tolerance_of(seen)
+        self.rounding = check_rounding(seen)
         self.errors: dict[str, float] = {}
         self.unverified = 0
+
+    @property
+    def attrs(self) -> dict[str, float]:
+        """What was found so far, as attributes of the leaf."""
+        errors = {f"max_error_{name}": error for name, error in self.errors.items()}
+        found = {"tolerance": self.tolerance, "unverified_values": self.unverified}
+        return {**self.rounding, **errors, **found}
 
     def compare(self, ours: Mapping[str, Array], steps: slice) -> None:
         """Compare a block of steps.
