@@ -103,11 +103,17 @@ def test_time_first_adds_a_batch_in_the_middle(run, folder, module, data):
         ("package.mine.py:net", "Say module:attribute, without .py."),
         ("package.mine:nett", "package.mine has no attribute 'nett'. Did you mean net?"),
         ("package.mine:qqq", "package.mine has no attribute 'qqq'. It has Net, build"),
-        ("package.mine:number", "no loaded framework knows a builtins.int"),
+        (
+            "package.mine:number",
+            "package.mine:number is of type int: no loaded framework knows a builtins.int",
+        ),
         ("package.mine:needs", "calling it without arguments failed: TypeError"),
         ("package.mine:fails", "RuntimeError: no weights here"),
         ("package.mine:torch.tensor", "calling it without arguments failed"),
-        ("package.mine:parts.copy", "no loaded framework knows a builtins.dict"),
+        (
+            "package.mine:parts.copy",
+            "package.mine:parts.copy() is of type dict: no loaded framework knows a builtins.dict",
+        ),
         ("package.mine:", "expected weights.safetensors, or package.module:attribute"),
         ("package.mine", "Which attribute of it? Try package.mine:model."),
         ("weights.pt", "may run any code when it is opened. Convert it"),
@@ -149,6 +155,20 @@ def test_an_error_of_the_model_is_a_message(run, folder, module, data):
     assert (
         "everystate: error: ValueError: the model has its reasons. (everystate --debug" in done.err
     )
+
+
+def test_a_model_that_needs_more_than_the_series(run, folder, module, data):
+    Path("two.py").write_text(
+        "import torch\n"
+        "class Two(torch.nn.LSTM):\n"
+        "    def forward(self, x, targets):\n"
+        "        return super().forward(x)\n"
+        "model = Two(2, 3)\n"
+    )
+    done = run("record", "two:model", data, "-o", "run.zarr")
+    assert done.code == 1
+    assert "missing 1 required positional argument: 'targets'. The command line" in done.err
+    assert "or call es.record(model, x, ...) in Python." in done.err
 
 
 def test_options_of_weights_files_are_refused(run, module, data):

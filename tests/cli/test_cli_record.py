@@ -188,7 +188,7 @@ def test_missing_arguments_exit_with_2(run, weights, data):
         (["--layers", "dec"], "no recurrent layer matches 'dec'; the model has: encoder."),
         (["--variables", "q"], "encoder: no variable 'q'; there are"),
         (["--units", "7"], "encoder: units=[7], but it has 3 units."),
-        (["--window", "50:60"], "window=slice(50, 60, None) is none of 30 steps."),
+        (["--window", "50:60"], "window=slice(50, 60, None) holds none of the 30 steps."),
         (["--nonlinearity", "relu"], "holds no simple RNN"),
     ],
 )

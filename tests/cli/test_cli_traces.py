@@ -186,6 +186,16 @@ def test_what_is_no_trace(run, folder, command):
     assert "Traceback" not in done.err
 
 
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("weights.safetensors", "weights.safetensors"), ("my_net.py", "my_net:model")],
+)
+def test_a_model_is_to_be_recorded_first(run, weights, name, model):
+    done = run("summary", name)
+    assert (done.code, done.out) == (1, "")
+    assert f"Record it first: everystate record {model} DATA -o run.zarr" in done.err
+
+
 def test_comparing_with_what_is_no_trace(run, trace):
     done = run("compare", trace, "nothing.zarr")
     assert done.code == 1

@@ -23,7 +23,7 @@ from everystate.cli.output.contents import layers_of, print_layers
 from everystate.cli.output.document import AsJson, print_json
 from everystate.cli.output.guard import say
 from everystate.cli.output.progress import progress
-from everystate.errors import EverystateError, TraceWriteError
+from everystate.errors import EverystateError, TraceWriteError, UnsupportedModelError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -90,8 +90,16 @@ def _recorded(model: Any, series: "Series", select: Any, running: Running) -> "x
     import everystate as es
 
     x = _in_layout(series.values, running, weights=from_weights(model))
-    with progress("recording") as tick, redirect_stdout(sys.stderr):
-        trace: xr.DataTree = es.record(model, x, select=select, time=series.time, progress=tick)
+    try:
+        with progress("recording") as tick, redirect_stdout(sys.stderr):
+            trace: xr.DataTree = es.record(model, x, select=select, time=series.time, progress=tick)
+    except TypeError as error:
+        if "missing" not in str(error) or "required" not in str(error):
+            raise
+        raise UnsupportedModelError(
+            f"{error}. The command line calls the model with the series alone. Wrap it in a module "
+            "that supplies the rest, or call es.record(model, x, ...) in Python."
+        ) from error
     return trace
 
 

@@ -128,9 +128,11 @@ def _as_model(name: str, found: Any) -> Any:
 
     try:
         framework_of(found)
-    except UnsupportedModelError:
+    except UnsupportedModelError as error:
         if not callable(found):
-            raise
+            raise UnsupportedModelError(
+                f"{name} is of type {type(found).__name__}: {error}"
+            ) from None
     else:
         return found
     try:
@@ -142,5 +144,8 @@ def _as_model(name: str, found: Any) -> Any:
             f"{name} is no model but callable, and calling it without arguments failed: "
             f"{type(error).__name__}: {error}. Give a model, or a function that returns one."
         ) from error
-    framework_of(made)
+    try:
+        framework_of(made)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{name}() is of type {type(made).__name__}: {error}") from None
     return made

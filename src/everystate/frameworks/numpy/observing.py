@@ -78,10 +78,12 @@ def call(model: Any, inputs: Sequence[Any]) -> object:
     chosen = [stack for stack in stacks.values() if stack.watchers] or list(stacks.values())
     if len(chosen) > 1:
         names = ", ".join(f"{stack.name} ({stack.describe()})" for stack in chosen)
+        last = [getattr(x, "shape", ())[-1:] for x in inputs[:1]]
+        name = next((stack.name for stack in chosen if (stack.features,) in last), chosen[0].name)
         raise AmbiguousLayerError(
             f"which of {len(chosen)} recurrent stacks reads the data? There are {names}. Say "
-            f"select=es.Select(layers={chosen[0].name!r}), on the command line --layers "
-            f"{chosen[0].name}. To feed one from another, load() the file and call each."
+            f"select=es.Select(layers={name!r}), on the command line --layers "
+            f"{name}. To feed one from another, load() the file and call each."
         )
     return chosen[0](*inputs)
 
@@ -132,7 +134,7 @@ class _Watcher:
         if self.recorder.own_call and not plan.steps:
             there = given.x.shape[0]
             raise SelectionError(
-                f"{layer.path}: window={select.window!r} is none of {there} steps."
+                f"{layer.path}: window={select.window!r} holds none of the {there} steps."
             )
         few = select.every > 1 or select.window is not None
         return set() if few else set(plan.variables) & set(stack.cell.variables)
