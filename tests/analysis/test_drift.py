@@ -26,7 +26,7 @@ def check(found, expected):
 
 def test_drift_agrees_with_least_squares_row_by_row(make_layer):
     layer = make_layer("LSTM", lengths=(41, 17, 30))
-    found = drift(layer)
+    found = drift(layer, shortest=2)
     assert found.attrs["state"] == "c"
     check(found, [oracle(layer, "c", row) for row in range(3)])
     with mutations.must_be_noticed("h taken for c"):
@@ -43,7 +43,7 @@ def test_drift_agrees_with_least_squares_row_by_row(make_layer):
 
 def test_a_backward_layer_drifts_in_the_order_it_reads(make_layer):
     layer = make_layer("GRU", direction="backward")
-    found = drift(layer)
+    found = drift(layer, shortest=2)
     assert found.attrs["state"] == "h"
     check(found, [oracle(layer, "h", row, flip=True) for row in range(3)])
     with mutations.must_be_noticed("order of the sequence for the order of reading"):
@@ -52,15 +52,15 @@ def test_a_backward_layer_drifts_in_the_order_it_reads(make_layer):
 
 def test_the_slope_counts_steps_of_the_model(make_layer):
     layer = make_layer("LSTM", lengths=None).isel(time=slice(None, None, 10))
-    check(drift(layer), [oracle(layer, "c", row, stride=10) for row in range(3)])
+    check(drift(layer, shortest=2), [oracle(layer, "c", row, stride=10) for row in range(3)])
     with mutations.must_be_noticed("recorded steps for steps"):
-        check(drift(layer), [oracle(layer, "c", row) for row in range(3)])
+        check(drift(layer, shortest=2), [oracle(layer, "c", row) for row in range(3)])
 
 
 def test_a_known_line(make_layer):
     layer = make_layer("LSTM", lengths=None)
     layer["c"][:] = -(2.0 + 0.25 * np.arange(41.0))[:, None]
-    found = drift(layer).isel(batch=0)
+    found = drift(layer, shortest=2).isel(batch=0)
     assert found.slope.item() == pytest.approx(0.25)
     assert found.level.item() == pytest.approx(7.0)
     assert found.ratio.item() == pytest.approx(
@@ -70,12 +70,24 @@ def test_a_known_line(make_layer):
 
 def test_values_that_are_not_finite_are_left_out(make_layer):
     layer = make_layer("LSTM", lengths=None)
-    without = drift(layer.isel(unit=[0, 1, 2, 3]))
+    without = drift(layer.isel(unit=[0, 1, 2, 3]), shortest=2)
     layer["c"][..., 4] = np.inf
-    check(drift(layer), np.stack([without[m] for m in ("slope", "level", "relative", "ratio")], -1))
+    check(
+        drift(layer, shortest=2),
+        np.stack([without[m] for m in ("slope", "level", "relative", "ratio")], -1),
+    )
 
 
-def test_too_few_steps_have_no_drift(make_layer):
-    found = drift(make_layer("LSTM", lengths=(41, 1, 2)))
-    assert np.isnan(found.slope.values).tolist() == [False, True, False]
-    assert np.isnan(found.ratio.values).tolist() == [False, True, False]
+def test_rows_shorter_than_asked_have_no_drift(make_layer):
+    layer = make_layer("LSTM", lengths=(41, 1, 17))
+    for shortest, missing in [(2, [0, 1, 0]), (17, [0, 1, 0]), (18, [0, 1, 1]), (42, [1, 1, 1])]:
+        found = drift(layer, shortest=shortest)
+        for measure in ("slope", "level", "relative", "ratio"):
+            assert np.isnan(found[measure].values).tolist() == missing
+    assert drift(layer).slope.isnull().all()
+
+
+def test_the_steps_of_the_model_make_the_length(make_layer):
+    layer = make_layer("LSTM", lengths=None).isel(time=slice(None, None, 10))  # 0, 10, ..., 40
+    assert drift(layer, shortest=41).slope.notnull().all()
+    assert drift(layer, shortest=42).slope.isnull().all()

@@ -45,9 +45,16 @@ def test_known_figures(make_layer, make_trace):
         assert found == (pytest.approx(value, rel=1e-6) if isinstance(value, float) else value), (
             name
         )
-    plain = es.summary(make_trace({"x": known(make_layer).isel(batch=[0])})).loc["x"]
-    assert plain["drift_per_step"] == pytest.approx(0.1, rel=1e-6)
-    assert plain["drift_relative"] == pytest.approx(0.1 / 4.95, rel=1e-6)
+
+
+def test_drift_needs_some_length(make_layer, make_trace):
+    short = known(make_layer).isel(batch=[0])
+    long = short.assign_coords(time=np.arange(60) * 2)  # every=2 of 119 steps
+    frame = es.summary(make_trace({"x": long, "y": short}))
+    assert frame.filter(like="drift").loc["y"].isna().all()
+    plain = frame.loc["x"]
+    assert plain["drift_per_step"] == pytest.approx(0.05, rel=1e-6)
+    assert plain["drift_relative"] == pytest.approx(0.05 / 4.95, rel=1e-6)
     assert plain["drift_ratio"] == pytest.approx((7.9 - 0.25) / (2.0 + 0.25), rel=1e-6)
 
 

@@ -10,7 +10,7 @@ from everystate.analysis.layer import Layer, dataset_of, finite, states, steps
 Floats = npt.NDArray[np.float64]
 
 
-def drift(layer: Layer) -> xr.Dataset:
+def drift(layer: Layer, shortest: int = 100) -> xr.Dataset:
     r"""Return how the size of the state changes over time, row by row.
 
     With :math:`m_t`, the mean of :math:`|c_t|` over the units (of :math:`|h_t|`, or of the first
@@ -28,30 +28,33 @@ def drift(layer: Layer) -> xr.Dataset:
     ----------
     layer : xarray.DataTree or xarray.Dataset
         One layer of a trace.
+    shortest : int
+        Rows that span fewer steps get NaN: a state that starts at zero grows at first, and in a
+        short sequence that start is all there is to see.
 
     Returns
     -------
     xarray.Dataset
         ``slope``, ``level`` (:math:`\bar m`), ``relative`` and ``ratio``, each (batch); the
-        attribute ``state`` names the state. NaN for a row with fewer than two finite steps.
-        A tenth is at least one step. Empty if no state was recorded.
+        attribute ``state`` names the state. NaN for a row shorter than `shortest`. A tenth is at
+        least one step. Empty if no state was recorded.
 
     Notes
     -----
     Time runs as the layer reads: in a layer that reads backwards the first tenth is at the end
     of the sequence. Steps are those of the ``time`` coordinate (`everystate.analysis.layer.steps`).
 
-    A state that starts at zero grows at first, so in a short sequence a ratio above 1 is no sign
-    of trouble; a steady slope over thousands of steps is. A straight line says nothing of *when*
-    the growth began. A few huge units can carry the mean.
+    A ratio above 1 is no sign of trouble while the start is a good part of the sequence; a steady
+    slope over thousands of steps is. A straight line says nothing of *when* the growth began. A
+    few huge units can carry the mean.
 
     Examples
     --------
-    >>> growing = np.linspace(1.0, 3.0, 21).reshape(1, 21, 1)
+    >>> growing = np.linspace(1.0, 3.0, 101).reshape(1, 101, 1)
     >>> c = xr.DataArray(growing, dims=("batch", "time", "unit"))
     >>> found = drift(xr.Dataset({"c": c}))
     >>> [round(found[name].item(), 3) for name in ("slope", "level", "relative", "ratio")]
-    [0.1, 2.0, 0.05, 2.81]
+    [0.02, 2.0, 0.01, 2.67]
     """
     layer = dataset_of(layer)
     names = states(layer)
@@ -69,6 +72,7 @@ def drift(layer: Layer) -> xr.Dataset:
         _trend,
         size,
         at,
+        kwargs={"shortest": shortest},
         input_core_dims=[[schema.TIME], [schema.TIME]],
         output_core_dims=[["measure"]],
         dask="parallelized",
@@ -80,21 +84,21 @@ def drift(layer: Layer) -> xr.Dataset:
     return xr.Dataset(result, attrs={"state": name})
 
 
-def _trend(size: npt.NDArray[np.floating], at: Floats) -> Floats:
+def _trend(size: npt.NDArray[np.floating], at: Floats, shortest: int) -> Floats:
     """Return slope, level, relative slope and ratio of series of shape (..., time)."""
     m = size.astype(np.float64)
     there = np.isfinite(m)
     count = there.sum(axis=-1)
-    enough = count > 1
     level = _mean(m, there)
     t = np.where(there, at - _mean(np.broadcast_to(at, m.shape), there)[..., None], 0.0)
+    span = t.max(axis=-1, initial=0.0) - t.min(axis=-1, initial=0.0) + 1
     slope = _over((t * np.where(there, m - level[..., None], 0.0)).sum(-1), (t * t).sum(-1))
     rank = there.cumsum(axis=-1) - 1
     tenth = np.maximum(1, count // 10)[..., None]
     first = _mean(m, there & (rank < tenth))
     last = _mean(m, there & (rank >= count[..., None] - tenth))
     found = np.stack([slope, level, _over(slope, level), _over(last, first)], axis=-1)
-    return np.where(enough[..., None], found, np.nan)
+    return np.where((span >= shortest)[..., None], found, np.nan)
 
 
 def _mean(values: Floats, where: npt.NDArray[np.bool_]) -> Floats:

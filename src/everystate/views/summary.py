@@ -61,7 +61,8 @@ def summary(trace: xr.DataTree) -> Summary:
         ``drift_per_step``, ``drift_relative``, ``drift_ratio``
             Slope of the mean size of ``c`` (or ``h``) per step, that slope over the mean level,
             and the size in the last tenth of the steps over that in the first, each the mean
-            over the rows (`everystate.analysis.drift`).
+            over the rows; of 100 steps or more, since before that a state that starts at zero
+            grows in any case (`everystate.analysis.drift`).
         ``max_error``, ``tolerance``, ``origin``
             Largest scaled difference between the replay and the framework's own states, what
             was allowed, and which variables were observed and which replayed.

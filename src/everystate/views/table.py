@@ -130,7 +130,7 @@ _VERDICTS: Final[tuple[Row, ...]] = (
         "drift per 1,000 steps",
         ("drift_relative",),
         _per_thousand,
-        "slope of the mean size of the state, relative to its level",
+        "slope of the mean size of the state over its level; of rows of 100 steps or more",
     ),
     (
         "last tenth / first tenth",
