@@ -1,5 +1,6 @@
 """What a recurrent module is given, checked before PyTorch would fail with less to say."""
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -115,8 +116,8 @@ def check_output(
 
 
 def _a_weight(module: nn.Module) -> Tensor:
-    named = dict(module.named_parameters())
-    return next((w for name, w in named.items() if "weight_ih" in name), next(iter(named.values())))
+    named = (w for name, w in module.named_parameters() if "weight_ih" in name)
+    return next(chain(named, module.parameters()))
 
 
 def _name(dtype: torch.dtype) -> str:

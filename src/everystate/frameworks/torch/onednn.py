@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from everystate.frameworks.torch.modules import cell_of, leaf, places, raw_weights
+from everystate.frameworks.torch.modules import cell_of, leaves, places, raw_weights
 from everystate.frameworks.torch.observations import equations
 from everystate.frameworks.torch.passes import Call
 from everystate.recording.observation import Observation
@@ -81,14 +81,15 @@ def run(
         The output, time-major, and ``(h_n, c_n)``. None if the workspace is laid out in
         another way than the one known here: then nothing was handed over.
     """
-    there = [leaf(path, place) for place in places(stack)]
-    whole = {"whole": len(call.x)}
-    shared = [equations(stack, place.suffix) | whole for place in places(stack)]
+    shared = [
+        {"path": name, "whole": len(call.x), **equations(stack, place.suffix)}
+        for name, place in zip(leaves(path, stack), places(stack), strict=True)
+    ]
     states = list(zip(*(s.unsqueeze(1) for s in call.state), strict=True))
     output = call.x.new_empty(*call.x.shape[:2], stack.hidden_size)
     for start, x in _chunks(call.x, chunk_steps(stack, call)):
         for k, own in enumerate(shared):
-            seen, states[k] = _run_layer(there[k], stack, k, (x, states[k]), own)
+            seen, states[k] = _run_layer(stack, k, x, states[k], own)
             if start == 0 and k == 0 and not _as_known(seen):
                 return None
             hand_over(seen, start > 0)
@@ -104,13 +105,10 @@ def _chunks(x: Tensor, steps: int) -> Iterator[tuple[int, Tensor]]:
 
 
 def _run_layer(
-    path: str,
-    stack: nn.RNNBase,
-    layer: int,
-    given: tuple[Tensor, tuple[Tensor, ...]],
-    equations: dict[str, Any],
+    stack: nn.RNNBase, layer: int, x: Tensor, state: tuple[Tensor, ...], own: dict[str, Any]
 ) -> tuple[Observation, tuple[Tensor, ...]]:
-    units, (x, state) = stack.hidden_size, given
+    """Run one layer on a chunk; return what it did, with all in `own`, and its last states."""
+    units = stack.hidden_size
     weights = [w.detach() for w in raw_weights(stack, places(stack)[layer].suffix)]
     with torch.enable_grad():  # the workspace is kept only then; nothing here requires a gradient
         h, h_n, c_n, workspace = torch.ops.aten.mkldnn_rnn_layer(
@@ -118,12 +116,11 @@ def _run_layer(
         )
     gates = _gates(workspace, h)
     seen = Observation(
-        path=path,
         observed={"h": h, **dict(zip(cell_of(stack).gates, gates, strict=True))},
         initial={"h": state[0][0], "c": state[1][0]},
         final={"h": h_n[0], "c": c_n[0]},
         inputs=x,
-        **equations,
+        **own,
     )
     return seen, (h_n, c_n)
 

@@ -6,7 +6,7 @@ same kernels: bitwise what they gave inside the stack, dropout included if the r
 is the one the call began with.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,9 +60,9 @@ class Call:
         )
 
     def in_callers_order(self, state: Tensor) -> Tensor:
-        """Return a (batch, units) state in the caller's row order."""
+        """Return states, shape (..., batch, units), in the caller's row order."""
         order = None if self.packed is None else self.packed.unsorted_indices
-        return state if order is None else state.index_select(0, order)
+        return state if order is None else state.index_select(-2, order)
 
 
 @dataclass(eq=False)
@@ -172,10 +172,9 @@ def run_layer(stack: nn.RNNBase, layer: int, x: Tensor, call: Call) -> tuple[Ten
     tuple of Tensor
         The output, then the last states.
     """
-    here = [p for p in places(stack) if p.layer == layer]
-    rows = slice(layer * len(here), (layer + 1) * len(here))
+    rows = _rows(stack, layer)
     state = tuple(s[rows].contiguous() for s in call.state)
-    weights = [w for place in here for w in raw_weights(stack, place.suffix)]
+    weights = [w for place in places(stack)[rows] for w in raw_weights(stack, place.suffix)]
     hx = state if isinstance(stack, nn.LSTM) else state[0]
     rest = (hx, weights, stack.bias, 1, 0.0, stack.training, stack.bidirectional)
     kernel = _KERNELS[stack.mode]
@@ -212,13 +211,13 @@ def passes(
     x = h = call.x
     for layer in range(stack.num_layers):
         last = layer == stack.num_layers - 1
-        own: tuple[Tensor, ...] = ()
+        own: Sequence[Tensor] = ()
         if last and output is not None:
             h = output
         else:
-            h, *own_states = run_layer(stack, layer, x, call)
-            own = tuple(own_states)
-        found += _split(stack, layer, call, (x, h), final, own)
+            h, *own = run_layer(stack, layer, x, call)
+        ends = [s[_rows(stack, layer)] for s in final]
+        found += _split(stack, layer, call, x, h, ends or [call.in_callers_order(s) for s in own])
         if not last:
             x = torch.dropout(h, stack.dropout, True) if stack.training and stack.dropout else h
     return found, h
@@ -228,21 +227,28 @@ def _split(
     stack: nn.RNNBase,
     layer: int,
     call: Call,
-    io: tuple[Tensor, Tensor],
+    x: Tensor,
+    h: Tensor,
     final: Sequence[Tensor],
-    own: Sequence[Tensor],
 ) -> list[Pass]:
-    """Split one layer's run into its directions."""
-    here = [p for p in places(stack) if p.layer == layer]
-    x, h = (call.padded(a) for a in io)
-    states = []
-    names = ("h", "c")[: len(call.state)]
-    for k, (place, part) in enumerate(zip(here, h.chunk(len(here), -1), strict=True)):
-        row = layer * len(here) + k
-        initial = {n: call.in_callers_order(s[row]) for n, s in zip(names, call.state, strict=True)}
-        if final:
-            last = {n: s[row] for n, s in zip(names, final, strict=True)}
-        else:
-            last = {n: call.in_callers_order(s[k]) for n, s in zip(names, own, strict=True)}
-        states.append(Pass(place, x, part, initial, last))
-    return states
+    """Split one layer's run into its directions; its last states are in the caller's row order."""
+    rows = _rows(stack, layer)
+    here, x = places(stack)[rows], call.padded(x)
+    first = by_name([call.in_callers_order(s[rows]) for s in call.state])
+    last = by_name(final)
+    parts = zip(here, call.padded(h).chunk(len(here), -1), strict=True)
+    return [
+        Pass(place, x, part, *({n: s[k] for n, s in states.items()} for states in (first, last)))
+        for k, (place, part) in enumerate(parts)
+    ]
+
+
+def by_name(states: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Return states, which PyTorch gives as ``(h,)`` or ``(h, c)``, by name."""
+    return dict(zip("hc", states, strict=False))
+
+
+def _rows(stack: nn.RNNBase, layer: int) -> slice:
+    """Return which rows of ``h_n`` are one layer's."""
+    directions = 2 if stack.bidirectional else 1
+    return slice(layer * directions, (layer + 1) * directions)

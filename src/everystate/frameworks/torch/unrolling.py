@@ -12,7 +12,7 @@ from everystate.errors import InputError, InputTypeError, UnsupportedModelError
 from everystate.frameworks.torch.checks import check_input
 from everystate.frameworks.torch.modules import CELLS, STACKS, leaf, weights_of, widened
 from everystate.frameworks.torch.observations import equations, of_pass, plain
-from everystate.frameworks.torch.passes import bind, in_layout, passes, restored
+from everystate.frameworks.torch.passes import bind, by_name, in_layout, passes, restored
 from everystate.recording.observation import Observation, turn
 from everystate.recording.stretches import in_processing_order
 from everystate.recording.unrolled import LayerStates, States, Unrolled
@@ -68,8 +68,7 @@ def _unroll_stack(stack: nn.RNNBase, x: Tensor | PackedSequence, hx: Any) -> Unr
         seen = of_pass(leaf(path, p.place), stack, p, call.lengths)
         variables = _replayed(seen, weights_of(stack, p.place.suffix), p.x, p.h, p.initial)
         layers[p.place.name or path] = _layer_states(stack, x, {**variables, **_initial(p.initial)})
-    names = ("h", "c")[: len(call.state)]
-    final = tuple(torch.stack([p.final[name] for p in found]) for name in names)
+    final = tuple(torch.stack([p.final[name] for p in found]) for name in found[0].final)
     outputs, final_state = restored(stack, x, output, final)
     lengths = None if call.lengths is None else torch.as_tensor(call.lengths)
     return Unrolled(outputs, final_state, States(layers), lengths)
@@ -87,13 +86,10 @@ def _unroll_cell(cell: nn.RNNCellBase, x: Tensor, hx: Any) -> Unrolled:
     for x_t in x:
         state = cell(x_t, state)
         steps.append(state if isinstance(state, tuple) else (state,))
-    names = ("h", "c")[: len(steps[0])]
-    after = {
-        n: _batched(torch.stack(s), 2) for n, s in zip(names, zip(*steps, strict=True), strict=True)
-    }
+    after = by_name(_batched(torch.stack(s), 2) for s in zip(*steps, strict=True))
     start = hx if hx is not None else tuple(torch.zeros_like(s) for s in steps[0])
     start = start if isinstance(start, (tuple, list)) else (start,)
-    initial = {n: _batched(s, 1) for n, s in zip(names, start, strict=True)}
+    initial = by_name(_batched(s, 1) for s in start)
     seen = Observation(
         path=path,
         observed={n: plain(a) for n, a in after.items()},

@@ -22,7 +22,15 @@ from everystate.frameworks.torch.observations import (
     of_steps,
     plain,
 )
-from everystate.frameworks.torch.passes import Call, Pass, bind, passes, restored, time_major
+from everystate.frameworks.torch.passes import (
+    Call,
+    Pass,
+    bind,
+    by_name,
+    passes,
+    restored,
+    time_major,
+)
 from everystate.frameworks.torch.sequences import Line, States, Step, Version
 from everystate.recording.observation import Observation
 from everystate.recording.recorder import Recorder
@@ -184,14 +192,14 @@ class _StackWatcher(Watcher):
         x = input  # PyTorch's name: callers may use it
         call = bind(self.module, x, hx)
         if isinstance(x, Tensor) and onednn.shows_gates(self.module, call):
-            before = tuple({"h": h, "c": c} for h, c in zip(*call.state, strict=True))
+            before = tuple(_kept(by_name(s)) for s in zip(*call.state, strict=True))
             goes_on = self._goes_on(before if hx is not None else None)
             ran = onednn.run(
                 self.path, self.module, call, lambda s, later: self.hand_over(s, later or goes_on)
             )
             if ran is not None:
                 output, final = ran
-                last = tuple({"h": h, "c": c} for h, c in zip(*final, strict=True))
+                last = tuple(_kept(by_name(s)) for s in zip(*final, strict=True))
                 self.begin(Line(before, last, stepwise=False, handed_over=True))
                 self.shown = True
                 return restored(self.module, x, output, final)
@@ -259,8 +267,8 @@ class _CellWatcher(Watcher):
         before = state if isinstance(state, (tuple, list)) else (state,)
         if state is None:
             before = tuple(torch.zeros_like(s) for s in after)
-        named = [dict(zip(("h", "c"), map(_row, s), strict=False)) for s in (before, after)]
-        self.gather((Step(_row(x), named[0], named[1]),), given=state is not None)
+        step = Step(_row(x), _kept(by_name(before)), _kept(by_name(after)))
+        self.gather((step,), given=state is not None)
 
 
 class _CustomWatcher(Watcher):
@@ -270,9 +278,8 @@ class _CustomWatcher(Watcher):
         names = custom.state_names(self.module)
         after = custom.states(self.path, names, output)
         before = {} if state is None else custom.states(self.path, names, state)
-        kept = [{n: _row(s) for n, s in side.items()} for side in (before, after)]
         shown = _row(x) if isinstance(x, Tensor) and x.is_floating_point() else None
-        self.gather((Step(shown, kept[0], kept[1]),), given=state is not None)
+        self.gather((Step(shown, _kept(before), _kept(after)),), given=state is not None)
 
     def equations(self, k: int) -> dict[str, Any]:
         return {"attrs": {"module": type(self.module).__name__}}
@@ -290,11 +297,9 @@ class _Restored:
 
 def watch(path: str, module: nn.Module, recorder: Recorder) -> Watcher:
     """Return the watcher of a recurrent module; its hooks are not yet set."""
-    kinds: list[tuple[Callable[[nn.Module], bool], type[Watcher]]] = [
-        (custom.is_cell, _CustomWatcher),
-        (lambda m: isinstance(m, STACKS), _StackWatcher),
-    ]
-    kind = next((watcher for matches, watcher in kinds if matches(module)), _CellWatcher)
+    if custom.is_cell(module):
+        return _CustomWatcher(path, module, recorder)
+    kind = _StackWatcher if isinstance(module, STACKS) else _CellWatcher
     return kind(path, module, recorder)
 
 
