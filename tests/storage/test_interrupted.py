@@ -24,6 +24,7 @@ from everystate.errors import (
     TraceWriteError,
 )
 from everystate.storage.lock import FolderLock
+from everystate.storage.place import Place
 
 # Saves a trace in a child for each line of its input, so that the imports are paid for once.
 SAVER = """
@@ -237,6 +238,21 @@ def test_killed_while_replacing_another(small, save_small, make_leaf, tmp_path):
     es.save_trace(old, path, overwrite=True)
     es.save_trace(small, path, overwrite=True)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["run.zarr", "trace.pickle"]
+
+
+def test_interrupted_as_soon_as_another_is_replaced(trace, saved, tmp_path, monkeypatch):
+    replace = Place.replace
+
+    def interrupted(self):
+        replace(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Place, "replace", interrupted)
+    new = trace.isel(time=slice(0, 9))
+    with pytest.raises(KeyboardInterrupt):
+        es.save_trace(new, saved, overwrite=True)
+    xr.testing.assert_identical(es.open_trace(saved), new)
+    assert list(tmp_path.iterdir()) == [saved]
 
 
 def stop_at(steps: int, error: BaseException):

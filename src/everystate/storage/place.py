@@ -71,7 +71,8 @@ class Place:
             return
         if self._target.is_dir():
             self._target.rmdir()  # It was empty. Windows would not rename onto it.
-        self._move_to_target()
+        self.folder.rename(self._target)
+        self.folder = self._target
 
     def replace(self) -> None:
         """Let the finished trace take the place of the old one."""
@@ -81,25 +82,27 @@ class Place:
             shutil.rmtree(self._old)
         self._target.rename(self._old)
         try:
-            self._move_to_target()
+            self.folder.rename(self._target)
         except BaseException:
             self._old.rename(self._target)
             raise
+        self.folder = self._target
 
     def discard(self) -> None:
-        """Remove what was written, and free its room."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove what was written, and free its room; not what has replaced the old trace."""
+        if not self._has_replaced:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def release(self) -> None:
         """Let others write here; the replaced trace goes."""
         self._lock.release()
-        if self.replaces and self.folder == self._target:
+        if self._has_replaced:
             # What cannot be removed now is removed when the trace is next replaced.
             shutil.rmtree(self._old, ignore_errors=True)
 
-    def _move_to_target(self) -> None:
-        self.folder.rename(self._target)
-        self.folder = self._target
+    @property
+    def _has_replaced(self) -> bool:
+        return self.replaces and self.folder == self._target
 
 
 def _must_replace(target: Path, overwrite: bool) -> bool:
