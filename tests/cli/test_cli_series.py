@@ -1,6 +1,7 @@
 """DATA: what is read of each kind of file, what is taken for time, and what is refused."""
 
 import pickle
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import everystate as es
 from everystate.cli.arguments.data import Reading
 from everystate.cli.arguments.series import read_series
-from everystate.errors import DataError, MissingDependencyError
+from everystate.errors import DataError, EverystateWarning, MissingDependencyError
 from everystate.testing import importorskip
 
 
@@ -223,6 +224,53 @@ def test_tables_that_are_no_series(read, text, message):
     refused(read, "x.csv", text, match=("x.csv", message))
 
 
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [("a;b\n1,5;2\n", "1,5"), ('a,b\n1,"1,234,5"\n', "1,234,5"), ("1,5;2,5\n3,5;4,5\n", "5;4")],
+)
+def test_a_decimal_comma_is_named(read, text, cell):
+    refused(read, "x.csv", text, match=(f"row 1: {cell!r} is no number", "It has a decimal comma"))
+
+
+def test_columns_of_numbers_are_suggested(read):
+    text = "site,flow,level\nnorth,1,2\n"
+    refused(
+        read, "x.csv", text, time="none", match=("'north' is no number", "--columns flow,level.")
+    )
+    refused(read, "x.csv", text, match="--columns flow,level; or name the time: --time NAME.")
+    refused(read, "x.csv", "a,b\n1,2\nx,3\n", match="Choose others: --columns A,B;")
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ("2,3,3,4", "'time' has 3 in row 3, after 3 (1 such places)"),
+        ("2,3,1,0", "'time' has 1 in row 3, after 3 (2 such places)"),
+        ("2026-01-02,2026-01-01", "'time' has 2026-01-01T00:00:00.000000 in row 2"),
+        ("31.12.2026 00:00,01.01.2027 00:00", "'31.12.2026 00:00' is no date of ISO 8601"),
+        ("2026-01-01,1/2/2026", "'1/2/2026' is no date of ISO 8601"),
+    ],
+)
+def test_labels_that_are_no_increasing_time(read, times, message):
+    text = "time,a\n" + "".join(f"{t},1\n" for t in times.split(","))
+    with pytest.warns(EverystateWarning, match=re.escape(message)):
+        series = read("x.csv", text)
+    assert series.time.size == len(times.split(","))
+
+
+def test_the_time_of_arrays_that_does_not_increase(read):
+    np.savez("x.npz", time=np.array([1, 0], "uint8"), x=np.ones((2, 2)))
+    with pytest.warns(EverystateWarning, match="'time' has 0 in row 2, after 1"):
+        read("x.npz")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("times", ["1,2,5", "2026-01-01,2026-01-02", "tuesday,monday"])
+def test_labels_of_which_there_is_nothing_to_say(read, times):
+    text = "time,a\n" + "".join(f"{t},1\n" for t in times.split(","))
+    assert read("x.csv", text).time.size == len(times.split(","))
+
+
 def test_columns_that_are_not_there(read):
     text = "a,b,a\n1,2,3\n"
     refused(
@@ -351,3 +399,10 @@ def test_the_errors_of_data_reach_the_user(run, weights, folder):
     done = run("record", weights, "x.csv", "-o", "run.zarr")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("everystate: error: x.csv: column 'b', row 1: 'x' is no number")
+
+
+def test_the_warning_of_order_reaches_the_user(run, weights, folder):
+    Path("x.csv").write_text("time,a,b\n2,1,1\n1,1,1\n")
+    done = run("record", weights, "x.csv", "-o", "run.zarr")
+    assert done.code == 0, done.err
+    assert "everystate: warning: x.csv: time is not increasing: 'time' has 1 in row 2" in done.err

@@ -1,5 +1,6 @@
 """Columns of a table: as numbers for the model, as labels for the steps."""
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,9 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from everystate.errors import DataError
+from everystate.recording.recorder import warn
 
 MISSING: Final = ("", "na", "n/a", "nan", "null", "none")
 """Texts that stand for a missing value, in small letters or capitals; they become NaN."""
+LIKE_A_DATE: Final = re.compile(r"\s*\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\b")
+"""A day in some country's way; which number is the month cannot be known."""
+DECIMAL_COMMA: Final = re.compile(r"\s*[+-]?\d+[,;][\d,;]*\d\s*")
+"""A number such as 1,5; also where the comma was taken to separate cells: 5;2."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +31,13 @@ class Column:
     """
 
     cells: npt.NDArray[Any] | list[str]
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it holds numbers, by its type or by its first text."""
+        if isinstance(self.cells, np.ndarray):
+            return self.cells.dtype.kind in "fiub"
+        return bool(self.cells) and is_number(self.cells[0])
 
     @property
     def dates(self) -> bool:
@@ -44,29 +57,33 @@ def is_date(cell: str) -> bool:
     return _number(cell) is None and _date(cell) is not None
 
 
-def numbers(path: Path, name: str, column: Column) -> npt.NDArray[np.float64]:
+def numbers(path: Path, name: str, column: Column, hint: str) -> npt.NDArray[np.float64]:
     """Return a column as numbers; missing ones are NaN.
 
     Raises
     ------
     DataError
-        If a cell is no number; the message says which.
+        If a cell is no number; the message says which, and ends with `hint`.
     """
     if isinstance(column.cells, np.ndarray):
         if column.cells.dtype.kind not in "fiub":
-            raise DataError(f"{path}: column {name!r} holds {column.cells.dtype}, {_NOT_A_FEATURE}")
+            raise DataError(
+                f"{path}: column {name!r} holds {column.cells.dtype}, as a feature must be. {hint}"
+            )
         return column.cells.astype(np.float64)
     texts = ["nan" if cell.strip().lower() in MISSING else cell for cell in column.cells]
     try:
         return np.array(texts, dtype=np.float64)
     except ValueError:
         row = next(k for k, cell in enumerate(texts) if _number(cell) is None)
+        hint = _POINT if DECIMAL_COMMA.fullmatch(texts[row]) else hint
         raise DataError(
-            f"{path}: column {name!r}, row {row + 1}: {texts[row]!r} is no number, {_NOT_A_FEATURE}"
+            f"{path}: column {name!r}, row {row + 1}: {texts[row]!r} is no number, as a feature "
+            f"must be. {hint}"
         ) from None
 
 
-_NOT_A_FEATURE = "as a feature must be. Choose others with --columns, or name the time with --time."
+_POINT: Final = "It has a decimal comma: write a point, 1.5, and nothing between the thousands."
 
 
 def labels(path: Path, name: str, column: Column) -> npt.NDArray[Any]:
@@ -87,7 +104,27 @@ def labels(path: Path, name: str, column: Column) -> npt.NDArray[Any]:
         found = [read(cell) for cell in cells]
         if None not in found:
             return np.array(found, dtype=dtype)
+    odd = next(cell for cell in cells if not is_date(cell))
+    if LIKE_A_DATE.match(odd):
+        warn(
+            f"{path}: column {name!r} labels the steps as text, not as time: {odd!r} is no date of "
+            "ISO 8601. Write 2026-12-31T23:59, to select and draw by time."
+        )
     return np.array(cells)
+
+
+def warn_of_order(path: Path, name: str, steps: npt.NDArray[Any]) -> None:
+    """Warn if numbers or datetimes that label the steps do not increase."""
+    if steps.ndim != 1 or steps.dtype.kind not in "iufM":
+        return
+    back = steps[1:] <= steps[:-1]
+    if back.any():
+        row = int(back.argmax())
+        warn(
+            f"{path}: time is not increasing: {name!r} has {steps[row + 1]} in row {row + 2}, "
+            f"after {steps[row]} ({int(back.sum())} such places). The steps are read in the "
+            "file's order; sort the file if that is not the order in time."
+        )
 
 
 def _check_complete(path: Path, name: str, missing: npt.NDArray[np.bool_]) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from everystate.cli.arguments.cells import labels, numbers
+from everystate.cli.arguments.cells import labels, numbers, warn_of_order
 from everystate.cli.arguments.data import Reading
 from everystate.cli.arguments.selection import names
 from everystate.cli.arguments.tables import Table, read_csv, read_parquet
@@ -112,6 +112,8 @@ def _from_npz(path: Path, reading: Reading) -> Series:
             )
         values = _member(path, file, chosen[0])
         steps = None if time is None else _member(path, file, time)
+    if time is not None and steps is not None:
+        warn_of_order(path, time, steps)
     series = _from_array(path, values, reading)
     return Series(series.values, steps, series.columns, time)
 
@@ -167,13 +169,27 @@ def _from_table(path: Path, table: Table, reading: Reading) -> Series:
         chosen = [_find(path, table, name) for name in asked]
     if not chosen:
         raise DataError(f"{path}: there is no column but the time, {table.names[time or 0]!r}.")
-    values = [numbers(path, table.names[k], table.columns[k]) for k in chosen]
+    hint = _hint(table, chosen, reading)
+    values = [numbers(path, table.names[k], table.columns[k], hint) for k in chosen]
+    steps = None if time is None else labels(path, table.names[time], table.columns[time])
+    if time is not None and steps is not None:
+        warn_of_order(path, table.names[time], steps)
     return Series(
         values=np.stack(values, axis=1),
-        time=None if time is None else labels(path, table.names[time], table.columns[time]),
+        time=steps,
         columns=tuple(table.names[k] for k in chosen),
         time_column=None if time is None else table.names[time],
     )
+
+
+def _hint(table: Table, chosen: list[int], reading: Reading) -> str:
+    """Say which columns could be chosen in place of one that holds no numbers."""
+    numeric = [table.names[k] for k in chosen if table.columns[k].numeric]
+    few = 0 < len(numeric) < min(len(chosen), 9)
+    said = (
+        f"Choose others: --columns {','.join(numeric)}" if few else "Choose others: --columns A,B"
+    )
+    return f"{said}." if reading.time is not None else f"{said}; or name the time: --time NAME."
 
 
 def _time_column(path: Path, table: Table, reading: Reading) -> int | None:

@@ -61,7 +61,7 @@ def read_csv(path: Path) -> Table:
         if len(cells) != len(first):
             raise DataError(
                 f"{path}, line {line}: {len(cells)} cells, but {len(first)} in the first line. "
-                "Quote cells that hold the separator."
+                "Quote cells that hold the separator; write numbers with a point, not a comma."
             )
     names = [c.strip() for c in first] if header else [str(k) for k in range(len(first))]
     columns = [Column(list(cells)) for cells in zip(*(row for _, row in body), strict=True)]
