@@ -151,6 +151,27 @@ def test_a_workspace_that_reads_otherwise_is_replayed(runs, monkeypatch):
     assert runs == [None] or not torch.backends.mkldnn.is_available()
 
 
+def test_a_state_edited_in_place_is_not_the_one_that_the_call_ended_with(runs):
+    class Reset(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = lstm()
+
+        def forward(self, x):
+            _, state = self.lstm(x)
+            for s in state:
+                s.zero_()
+            return self.lstm(x.flip(0), state)
+
+    model, x = Reset(), series()
+    trace = es.record(model, x)
+    expected = [ref.stack(model.lstm, ref.numpy(a)) for a in (x, x.flip(0))]
+    for k, leaves in enumerate(expected):
+        for path, leaf in leaves.items():
+            ref.assert_leaf(trace[f"lstm/{path}/call_{k}"], leaf, 1e-4)
+    assert ran_there(runs, 2)
+
+
 STATES = {
     "batch": (torch.zeros(2, 3, 5), torch.zeros(2, 3, 5)),
     "layers": (torch.zeros(1, 2, 5), torch.zeros(1, 2, 5)),
