@@ -92,6 +92,35 @@ def test_a_page_that_is_not_quiet_is_noticed(opened, tmp_path):
         assert any("missing is not defined" in note for note in wrong)
 
 
+SIDES = """selector => {
+    const sides = [...document.querySelectorAll(selector)].map(e => e.getBoundingClientRect())
+    return sides.map(({left, top, right, bottom}) => [left, top, right, bottom])
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 420])
+def test_nothing_is_cut_off_or_hidden_behind_the_bar(small, opened, width):
+    with opened(small) as (page, _):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        for button in page.get_by_role("button").filter(visible=True).all()[:5]:
+            box = button.bounding_box()
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+        assert min(right - left for left, _, right, _ in page.evaluate(SIDES, "th .note")) > 140
+        page.locator("nav a").nth(2).click()
+        page.wait_for_timeout(300)
+        bar, heading = page.evaluate(SIDES, ".bar, #block2 h2")
+        assert bar[3] <= heading[1] < 200
+        page.add_style_tag(content="section { scroll-margin-top: 0 !important; }")
+        page.add_style_tag(content=".bar { position: sticky !important; }")
+        page.locator("nav a").nth(2).click()
+        page.wait_for_timeout(300)
+        bar, heading = page.evaluate(SIDES, ".bar, #block2 h2")
+        assert bar[3] > heading[1]  # without them it would be hidden
+
+
 def test_dragging_in_one_picture_zooms_all(small, opened):
     with opened(small) as (page, wrong):
         x, y, width, height = page.evaluate(BOX, "Cell state c, every unit")

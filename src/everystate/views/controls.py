@@ -69,4 +69,4 @@ def time_bar(ranges: Sequence[Range1d]) -> Row:
         arguments = {"ranges": list(ranges), "shift": shift, "factor": factor}
         button.js_on_click(CustomJS(args=arguments, code=_MOVE))
         buttons.append(button)
-    return Row(children=buttons)
+    return Row(children=buttons, styles={"flex-wrap": "wrap"}, sizing_mode="stretch_width")
