@@ -147,7 +147,10 @@ def _facts(trace: xr.DataTree, first: xr.Dataset) -> dict[str, str]:
     rows = next(iter(layers(trace).values())).sizes.get(schema.BATCH, 1)
     if rows > 1:
         row = first[schema.BATCH].item()
-        facts["Row"] = f"The pictures show row {row} of {rows} rows; the table is of all of them."
+        facts["Row"] = (
+            f"The pictures show row {row} of {rows} rows; the table is of all of them. "
+            "Another: es.report(trace, row=...)."
+        )
     return {name: str(text) for name, text in facts.items() if text}
 
 
