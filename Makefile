@@ -17,7 +17,7 @@ demo: $(DEMO)/.stamp  ## Record a real model on a real series; needs no deep-lea
 	$(DEMO)/bin/everystate demo --output demo_output
 
 test: $(DEV)/.stamp  ## Run all tests.
-	$(BIN)/pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
 
 bench: $(DEV)/.stamp  ## Print how fast recording is, as ratios to the plain forward pass.
 	$(BIN)/python -m benchmarks
