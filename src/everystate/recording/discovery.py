@@ -9,6 +9,7 @@ module that must be loaded for theirs to be asked.
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
@@ -71,12 +72,17 @@ def framework_of(model: object) -> tuple[str, Framework]:
 
 
 def _candidates(model: object) -> Iterator[tuple[str, Framework]]:
-    package = import_module("everystate.frameworks")
-    names = sorted(found.name for found in iter_modules(package.__path__))
     makers = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
-    for name in sorted(names, key=lambda name: name not in makers):  # its maker's module first
+    # Its maker's module comes first.
+    for name in sorted(_own_modules(), key=lambda name: name not in makers):
         if name in sys.modules:
             yield name, cast(Framework, import_module(f"everystate.frameworks.{name}"))
     for entry in entry_points(group=GROUP):
         if entry.name in sys.modules:
             yield entry.name, cast(Framework, entry.load())
+
+
+@cache
+def _own_modules() -> list[str]:
+    package = import_module("everystate.frameworks")
+    return sorted(found.name for found in iter_modules(package.__path__))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from everystate.errors import JoinError
 from everystate.recording.replay import Recorded
 
 Along = Literal["batch", "time"]
-ALONG: Final = ("batch", "time")
+ALONG: Final = get_args(Along)
 
 
 def join(parts: Sequence[Recorded], along: Along) -> Recorded:
@@ -57,15 +57,12 @@ def make_room(first: Recorded, rows: int) -> None:
 
 def fill(sequence: Recorded, chunk: Recorded) -> bool:
     """Put a chunk behind those before it, where room was made; return whether there was room."""
-    rows = {
-        name: (len(a), len(a) + len(chunk.variables[name]))
-        for name, a in sequence.variables.items()
-    }
-    if not sequence.room or any(stop > len(sequence.room[n]) for n, (_, stop) in rows.items()):
+    start, stop = sequence.steps.size, sequence.steps.size + chunk.steps.size
+    if not sequence.room or any(stop > len(room) for room in sequence.room.values()):
         return False
-    for name, (start, stop) in rows.items():
-        sequence.room[name][start:stop] = chunk.variables[name]
-        sequence.variables[name] = sequence.room[name][:stop]
+    for name, room in sequence.room.items():
+        room[start:stop] = chunk.variables[name]
+        sequence.variables[name] = room[:stop]
     sequence.attrs = _worst([sequence, chunk])
     sequence.steps = np.concatenate([sequence.steps, chunk.steps + sequence.length])
     sequence.length += chunk.length

@@ -118,9 +118,7 @@ class Select:
 
     def wants(self, path: str) -> bool:
         """Whether a layer, or a module above it, matches one of the patterns."""
-        parts = path.split("/")
-        above = ["/".join(parts[: k + 1]) for k in range(len(parts))]
-        return any(fnmatchcase(name, pattern) for pattern in self.patterns for name in above)
+        return any(_matches(path, pattern) for pattern in self.patterns)
 
     def check_layers(self, paths: Iterable[str]) -> None:
         """Raise if a pattern matches none of the model's layers.
@@ -132,7 +130,7 @@ class Select:
         """
         known = list(paths)
         for pattern in self.patterns:
-            if not any(Select(layers=pattern).wants(path) for path in known):
+            if not any(_matches(path, pattern) for path in known):
                 there = ", ".join(known) if known else "none"
                 raise UnknownLayerError(
                     f"no recurrent layer matches {pattern!r}; the model has: {there}."
@@ -224,6 +222,12 @@ class Select:
         if not chosen.size:
             raise SelectionError(f"{seen.path}: units={self.units!r} is none of its {count} units.")
         return chosen
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Whether a pattern matches a layer's path, or that of a module above it."""
+    parts = path.split("/")
+    return any(fnmatchcase("/".join(parts[: k + 1]), pattern) for k in range(len(parts)))
 
 
 def _whole(value: object) -> bool:

@@ -118,10 +118,9 @@ def _stepped(
 def _block_steps(seen: Observation) -> int:
     cell, w = seen.equations
     columns = cell.units(w) if seen.shows_gates else int(w.W.shape[0])
-    width = columns * max(1, seen.batch)
     itemsize = 8 if seen.precision == "float64" else 4
-    by_cache = BLOCK_BYTES // (width * itemsize)
-    return max(1, by_cache, BLOCK_ROWS // max(1, seen.batch))
+    by_cache = BLOCK_BYTES // (columns * seen.batch * itemsize)
+    return max(1, by_cache, BLOCK_ROWS // seen.batch)
 
 
 def of_units(a: Array, units: npt.NDArray[np.int64] | None) -> Array:
