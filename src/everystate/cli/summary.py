@@ -16,4 +16,6 @@ def summary(trace: TracePath, trim: Trim = False, as_json: AsJson = False) -> No
     if as_json:
         print_json(table.to_dict("index"))
         return
-    print_table(("", *map(str, table.index)), [[x.title, *x.cells] for x in lines_of(table)])
+    lines = lines_of(table)
+    layers = zip(map(str, table.index), *(line.cells for line in lines), strict=True)
+    print_table(("", *(line.title for line in lines)), layers, across=True)
