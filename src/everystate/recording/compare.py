@@ -64,7 +64,7 @@ def pairs(
     block: slice,
     units: npt.NDArray[np.int64] | None = None,
 ) -> Iterator[Pair]:
-    """Yield what a block of a replay can be compared in.
+    """Yield what a block of a replay can be compared in: each step, and the last of each row.
 
     Parameters
     ----------

@@ -57,8 +57,8 @@ class Observation:
     attrs : mapping
         Attributes of the leaf: the framework's class and gate order.
     whole : int, optional
-        Steps of the whole sequence, if this is the first of several chunks of it: room for all
-        of it is then made at once.
+        Steps of the whole sequence, if this is a chunk of it: room for all of it is made with
+        the first.
     hints : tuple of str
         What could explain a mismatch (``"dropout was active"``), for the error message.
     """

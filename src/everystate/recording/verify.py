@@ -64,7 +64,7 @@ class Verification:
         If that is half precision, and `check_rounding` finds a mismatch.
     """
 
-    def __init__(self, seen: Observation, units: Array | None = None) -> None:
+    def __init__(self, seen: Observation, units: npt.NDArray[np.int64] | None = None) -> None:
         self.seen = seen
         self.units = units
         self.tolerance = tolerance_of(seen)
