@@ -190,6 +190,27 @@ def test_a_unit_is_chosen_by_a_click_or_by_keyboard(small, opened, layer):
         assert wrong == []
 
 
+def test_lines_fill_their_picture(make_layer, make_trace, opened, tmp_path):
+    layer = make_layer("LSTM")
+    layer["c"][:] = 1.0
+    layer["c"][..., 3] = np.where(np.arange(60) < 45, 10.0, 5000.0)  # a runaway unit
+    path = es.report(make_trace({"enc": layer}), tmp_path / "runaway.html")
+    top = f"() => {FIGURES}.find(v => v.model.title.text.startsWith('Cell state c, over'))"
+    with opened(path) as (page, wrong):
+        whole = page.evaluate(f"({top})().model.y_range.end")
+        page.get_by_role("button", name="Zoom in", exact=True).press("Enter")
+        page.wait_for_timeout(300)
+        zoomed = page.evaluate(f"({top})().model.y_range.end")  # steps 15 to 44
+        page.get_by_role("button", name="Whole record", exact=True).press("Enter")
+        page.get_by_label("Unit", exact=True).first.select_option("2")
+        page.wait_for_timeout(300)
+        flat = page.evaluate(f"({top})().model.y_range.end")
+        assert whole > 5000
+        assert 10 < zoomed < 20
+        assert flat < whole / 2  # the band over all units is still in it
+        assert wrong == []
+
+
 def test_the_gate_of_the_heat_map_can_be_changed(small, opened):
     with opened(small) as (page, wrong):
         assert "Forget gate f, every unit" in page.evaluate(TITLES)

@@ -248,6 +248,7 @@ def strip(view: View, name: str, limits: tuple[float, float] | None) -> figure:
             formatters={f"@{key}": "printf" for _, key in tips},
         )
     )
+    fig.window_axis = "x"  # without limits: the values of the stretch of time shown
     if limits is not None:
         margin = 0.04 * (limits[1] - limits[0])
         fig.y_range = Range1d(start=limits[0] - margin, end=limits[1] + margin)
