@@ -72,9 +72,15 @@ class Watcher:
 
     def attach(self) -> list[Any]:
         """Set the hooks; return what removes them."""
-        # First of all hooks: the user's own may change the output.
-        hook = untraced(self._after)
-        return [self.module.register_forward_hook(hook, with_kwargs=True, prepend=True)]
+        before, after = untraced(self._before), untraced(self._after)
+        return [
+            self.module.register_forward_pre_hook(before, with_kwargs=True),
+            # First of all hooks: the user's own may change the output.
+            self.module.register_forward_hook(after, with_kwargs=True, prepend=True),
+        ]
+
+    def _before(self, _m: nn.Module, args: Any, kwargs: Any) -> None:
+        self.expect(self.bound(args, kwargs)[0])
 
     def _after(self, _m: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self.called = True
@@ -92,6 +98,10 @@ class Watcher:
             args[k] if k < len(args) else kwargs.get(name) for k, name in enumerate(self.arguments)
         )
         return x, state
+
+    def expect(self, x: Any) -> None:
+        """Check what a call is given, before it runs."""
+        check_input(self.path, self.module, x)
 
     def see(self, x: Any, state: Any, output: Any) -> None:
         """Take what a call was given and what it returned."""
@@ -174,10 +184,7 @@ class _StackWatcher(Watcher):
     """Whether the call that is going on has been handed over while it ran."""
 
     def attach(self) -> list[Any]:
-        hooks = [
-            self.module.register_forward_pre_hook(untraced(self._before), with_kwargs=True),
-            *super().attach(),
-        ]
+        hooks = super().attach()
         select = self.recorder.select
         # A forward that somebody changed is the model's, and has to run.
         torchs_own = type(self.module).forward in [stack.forward for stack in STACKS]
@@ -214,10 +221,9 @@ class _StackWatcher(Watcher):
             self.end_line()
         return goes_on
 
-    def _before(self, _m: nn.Module, args: Any, kwargs: Any) -> None:
+    def expect(self, x: Any) -> None:
         self.shown = False
-        x, _ = self.bound(args, kwargs)
-        check_input(self.path, self.module, x)
+        super().expect(x)
         inner = self.module.num_layers > 1 and self.module.training and self.module.dropout
         self._random_state = torch.get_rng_state() if inner else None
 
@@ -253,15 +259,6 @@ class _StackWatcher(Watcher):
 class _CellWatcher(Watcher):
     """Watches ``nn.LSTMCell``, ``nn.GRUCell`` or ``nn.RNNCell``: each call is a step."""
 
-    def attach(self) -> list[Any]:
-        return [
-            self.module.register_forward_pre_hook(untraced(self._before), with_kwargs=True),
-            *super().attach(),
-        ]
-
-    def _before(self, _m: nn.Module, args: Any, kwargs: Any) -> None:
-        check_input(self.path, self.module, self.bound(args, kwargs)[0])
-
     def see(self, x: Tensor, state: Any, output: Any) -> None:
         _, after = check_output(self.path, self.module, x, output)
         before = state if isinstance(state, (tuple, list)) else (state,)
@@ -273,6 +270,9 @@ class _CellWatcher(Watcher):
 
 class _CustomWatcher(Watcher):
     """Watches a user's own step module (see `custom`)."""
+
+    def expect(self, x: Any) -> None:
+        """Take anything: only the module knows what fits it."""
 
     def see(self, x: Any, state: Any, output: Any) -> None:
         names = custom.state_names(self.module)
