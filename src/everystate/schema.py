@@ -14,6 +14,7 @@ UNIT: Final = "unit"
 PROJECTED_UNIT: Final = "projected_unit"
 FEATURE: Final = "feature"
 LENGTH: Final = "length"
+STEP: Final = "step"
 
 H: Final = "h"
 C: Final = "c"
@@ -42,6 +43,7 @@ LONG_NAMES: Final[dict[str, str]] = {
     "initial_h": "hidden state before the first step",
     "initial_c": "cell state before the first step",
     "length": "number of valid steps of the sequence",
+    "step": "place in the sequence, from 0",
 }
 """Long name of each variable, written to its ``long_name`` attribute."""
 

@@ -79,6 +79,12 @@ def test_steps_are_whole_numbered_labels_or_else_counted(labels, expected):
     assert steps(values).values.tolist() == expected
 
 
+def test_steps_are_told_by_the_trace_where_it_has_labels():
+    coords = {"time": [1000, 1010, 1020], "step": ("time", [0, 5, 10])}
+    values = xr.DataArray(np.zeros(3), coords, ("time",))
+    assert steps(values).values.tolist() == [0, 5, 10]
+
+
 def test_not_finite_counts_within_the_sequences_only(make_layer):
     layer = make_layer("LSTM", lengths=(41, 17, 30))
     assert not_finite(layer).not_finite.values.tolist() == [0] * 6

@@ -123,6 +123,11 @@ class TestCoordinates:
         assert found.time.dtype.kind == kind
         assert np.array_equal(found.time.values, np.asarray(stored))
         np.testing.assert_array_equal(found.c.sel(time=found.time[1]), found.c[:, 1])
+        assert found.step.dims == ("time",)
+        assert found.step.values.tolist() == [0, 3, 6]
+
+    def test_without_labels_time_itself_is_the_step(self):
+        assert "step" not in leaf(recorded(select=Select(every=3))).coords
 
     def test_labels_of_batch(self):
         found = leaf(batch=["x", "y", "z"])

@@ -132,12 +132,11 @@ def finite(values: xr.DataArray) -> xr.DataArray:
 def steps(values: xr.DataArray | xr.Dataset) -> xr.DataArray:
     """Return the step number of each recorded step.
 
-    Whole numbers in the ``time`` coordinate, which is what a recording without labels of its
-    own has, are taken as step numbers: with ``every=10`` they are 0, 10, 20, ... Under any
-    other labels (dates, strings, fractions) the true numbers are not known, and the recorded
-    steps are counted 0, 1, 2, ...: with ``every=10`` one such step is ten of the model's.
+    With ``every=10`` they are 0, 10, 20, ... They are the ``step`` coordinate of a recording
+    with time labels of its own, else ``time``. Where neither holds whole numbers, as after
+    a user's own relabelling, the recorded steps are counted 0, 1, 2, ...
     """
-    time = values[schema.TIME]
+    time = values[schema.STEP if schema.STEP in values.coords else schema.TIME]
     if np.issubdtype(time.dtype, np.integer):
         return xr.DataArray(time.values.astype(np.float64), dims=schema.TIME)
     return xr.DataArray(np.arange(time.size, dtype=np.float64), dims=schema.TIME)

@@ -99,6 +99,10 @@ def _coords(layer: Recorded, time: Labels, batch: Labels) -> dict[str, xr.Variab
     for dim, size in sizes.items():
         chosen = layer.units if dim == schema.UNIT else None
         coords[dim] = xr.Variable(dim, np.arange(size) if chosen is None else chosen)
+    if time is not None:  # labels do not tell which step of the sequence each is
+        coords[schema.STEP] = xr.Variable(
+            schema.TIME, layer.steps, {"long_name": schema.LONG_NAMES[schema.STEP]}
+        )
     if layer.lengths is not None:
         coords[schema.LENGTH] = xr.Variable(
             schema.BATCH, layer.lengths, {"long_name": schema.LONG_NAMES[schema.LENGTH]}
