@@ -135,7 +135,7 @@ class Recorder:
         self._offsets[call] = (offset or 0) + seen.steps
         if not plan.variables:
             return
-        recorded = self._light(replay(seen, plan), seen)
+        recorded = self._light(replay(seen, plan), seen, goes_on)
         if not goes_on:
             if seen.whole:
                 make_room(recorded, len(self.select.steps(seen.path, seen.whole, offset)))
@@ -151,21 +151,28 @@ class Recorder:
             self._runs.append({})
         return self._runs[-1].setdefault(path, [])
 
-    def _light(self, recorded: Recorded, seen: Observation) -> Recorded:
+    def _light(self, recorded: Recorded, seen: Observation, goes_on: bool) -> Recorded:
         """Replace the weights by their digest, taken at the layer's first call.
 
         Training may change them from call to call, and a copy or a digest a call is too much;
         their sums tell.
         """
         if seen.weights is not None:
-            sums = str([float(array_namespace(a).sum(a)) for _, a in seen.weights.items()])
-            if seen.path not in self._digests:
-                self._digests[seen.path] = weights_digest(seen.weights), sums
-            digest, first_sums = self._digests[seen.path]
-            recorded.attrs["weights_sha256"] = digest
-            recorded.attrs["weights_changed"] = int(sums != first_sums)
+            digest, changed = self._digest(seen, goes_on)
+            recorded.attrs |= {"weights_sha256": digest, "weights_changed": int(changed)}
         recorded.seen = replace(recorded.seen, weights=None)
         return recorded
+
+    def _digest(self, seen: Observation, goes_on: bool) -> tuple[str, bool]:
+        """Return the digest at the layer's first call, and whether the weights changed since."""
+        assert seen.weights is not None
+        if goes_on and seen.path in self._digests:  # within a call nothing trains
+            return self._digests[seen.path][0], False
+        sums = str([float(array_namespace(a).sum(a)) for _, a in seen.weights.items()])
+        if seen.path not in self._digests:
+            self._digests[seen.path] = weights_digest(seen.weights), sums
+        digest, first_sums = self._digests[seen.path]
+        return digest, sums != first_sums
 
     def _offset(self, call: tuple[str, int], seen: Observation, goes_on: bool) -> int | None:
         """Return how many steps of a stream went before a sequence; None if it is no stream."""

@@ -28,12 +28,14 @@ from everystate.frameworks.torch.observations import equations
 from everystate.frameworks.torch.passes import Call
 from everystate.recording.observation import Observation
 
-CHUNK_BYTES: Final = 8 << 20
+CHUNK_BYTES: Final = 28 << 20
 """Workspace of one chunk: what the C library's allocator still keeps for the next one."""
 WORKSPACE_FLOATS: Final = 16
 """Workspace per step, row and unit, about."""
 WIDE: Final = 512
 """Features and units, together, from which on a replay's products cost more than this does."""
+ROWS: Final = 8
+"""Rows from which on: with fewer, the kernel waits for its weights and the products do not."""
 SHORTEST: Final = 8
 """Steps of a chunk at least: each call packs the weights anew."""
 MODE_LSTM: Final = 2
@@ -43,7 +45,7 @@ def shows_gates(stack: nn.RNNBase, call: Call) -> bool:
     """Whether a call of a stack can run on the kernel that shows its gates."""
     plain = isinstance(stack, nn.LSTM) and not (stack.bidirectional or stack.proj_size)
     plain = plain and stack.bias and call.packed is None and call.x.shape[0] >= SHORTEST
-    wide = stack.input_size + stack.hidden_size >= WIDE
+    wide = stack.input_size + stack.hidden_size >= WIDE and call.x.shape[1] >= ROWS
     plain = plain and not is_parametrized(stack)  # whose weights are made by its own forward
     still = not (stack.training and stack.dropout)  # dropout would draw other masks in chunks
     flags = torch.backends.mkldnn
