@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 import gate_orders
+from everystate.testing import importorskip
 
-eqx = pytest.importorskip("equinox")
-jax = pytest.importorskip("jax")
+eqx = importorskip("equinox")
+jax = importorskip("jax")
 
 
 @pytest.mark.parametrize("name", ["LSTMCell", "GRUCell"])

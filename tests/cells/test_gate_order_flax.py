@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 import gate_orders
+from everystate.testing import importorskip
 
-linen = pytest.importorskip("flax.linen")
-nnx = pytest.importorskip("flax.nnx")
-jnp = pytest.importorskip("jax.numpy")
+linen = importorskip("flax.linen")
+nnx = importorskip("flax.nnx")
+jnp = importorskip("jax.numpy")
 
 NAMES = {"LSTMCell": "ifgo", "OptimizedLSTMCell": "ifgo", "GRUCell": "rzn", "SimpleCell": ("",)}
 

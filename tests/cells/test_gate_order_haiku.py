@@ -1,10 +1,10 @@
 import numpy as np
-import pytest
 
 import gate_orders
+from everystate.testing import importorskip
 
-hk = pytest.importorskip("haiku")
-jnp = pytest.importorskip("jax.numpy")
+hk = importorskip("haiku")
+jnp = importorskip("jax.numpy")
 
 
 def shapes(params):

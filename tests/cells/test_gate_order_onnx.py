@@ -4,9 +4,10 @@ import pytest
 import gate_orders
 import mutations
 import oracles
+from everystate.testing import importorskip
 
-onnx = pytest.importorskip("onnx")
-reference = pytest.importorskip("onnx.reference")
+onnx = importorskip("onnx")
+reference = importorskip("onnx.reference")
 
 NAMES = ("X", "W", "R", "B", "", "initial_h", "initial_c", "P")
 

@@ -4,9 +4,10 @@ import pytest
 import gate_orders
 import mutations
 import oracles
+from everystate.testing import importorskip
 
-tf = pytest.importorskip("tensorflow")
-cells = pytest.importorskip("tensorflow.python.ops.rnn_cell_impl")
+tf = importorskip("tensorflow")
+cells = importorskip("tensorflow.python.ops.rnn_cell_impl")
 NUMBERS = dict(zip("ifo", np.random.default_rng(3).normal(0, 1, (3, gate_orders.H)), strict=True))
 """Peepholes."""
 
