@@ -413,6 +413,16 @@ class TestWeights:
             trace = rec.trace
         assert trace["encoder/rnn"].attrs["weights_changed"] == 1
 
+    def test_that_change_between_steps_of_one_sequence_are_told(self):
+        """A cell that learns as it goes hands over its steps each time its weights change."""
+        rec, case = recorder(), cases.case("gru")
+        first, later = chunks(case, [3, 4])
+        rec.observe(observed(first))
+        trained = later.with_(gates=cases.case("gru", seed=2).gates)
+        rec.observe(observed(trained), goes_on=True)
+        with pytest.warns(EverystateWarning, match="weights changed between the calls"):
+            assert rec.trace["encoder/rnn"].attrs["weights_changed"] == 1
+
     def test_are_digested_when_first_seen(self):
         case = cases.case("gru")
         rec, undisturbed = recorder(), recorder()

@@ -166,7 +166,7 @@ class Recorder:
     def _digest(self, seen: Observation, goes_on: bool) -> tuple[str, bool]:
         """Return the digest at the layer's first call, and whether the weights changed since."""
         assert seen.weights is not None
-        if goes_on and seen.path in self._digests:  # within a call nothing trains
+        if goes_on and seen.whole:  # a further chunk of one call, within which nothing trains
             return self._digests[seen.path][0], False
         sums = str([float(array_namespace(a).sum(a)) for _, a in seen.weights.items()])
         if seen.path not in self._digests:
