@@ -114,7 +114,7 @@ def test_time_first_adds_a_batch_in_the_middle(run, folder, module, data):
             "package.mine:parts.copy",
             "package.mine:parts.copy() is of type dict: no loaded framework knows a builtins.dict",
         ),
-        ("package.mine:", "expected weights.safetensors, or package.module:attribute"),
+        ("package.mine:", "expected a model's file, or package.module:attribute"),
         ("package.mine", "Which attribute of it? Try package.mine:model."),
         ("weights.pt", "may run any code when it is opened. Convert it"),
     ],

@@ -13,6 +13,7 @@ import everystate as es
 import oracles
 from everystate.errors import (
     EverystateWarning,
+    MissingDependencyError,
     SelectionError,
     UnknownLayerError,
     UnsupportedModelError,
@@ -164,6 +165,10 @@ class TestRecording:
         assert caught[0].filename == __file__
 
 
+def _without_library(name):
+    raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow")
+
+
 def test_unroll_hands_everything_to_the_framework(net):
     out = es.unroll(net, net.case.x)
     np.testing.assert_array_equal(out.outputs, net.case.expected().values["h"])
@@ -184,6 +189,21 @@ class TestDiscovery:
         message = str(caught.value)
         assert message.startswith("no loaded framework knows a builtins.float; asked: ")
         assert NAME in message
+
+    def test_a_file_is_known_by_its_name_and_imports_what_reads_it(self, monkeypatch):
+        assert discovery.framework_of_file("run/Weights.SAFETENSORS") == "numpy"
+        assert discovery.framework_of_file(Path("run") / "frozen.pb") == "tensorflow"
+        assert discovery.framework_of_file("notes.txt") is None
+        assert discovery.framework_of_file(b"frozen.pb") is None
+        assert discovery.framework_of_file(3.5) is None
+        monkeypatch.setattr(discovery, "import_module", _without_library)
+        with pytest.raises(MissingDependencyError, match=r"pip install 'everystate\[tensorflow\]'"):
+            discovery.framework_of("frozen.pb")
+
+    def test_the_folder_of_a_saved_model_is_known_by_what_is_in_it(self, tmp_path):
+        assert discovery.framework_of_file(tmp_path) is None
+        (tmp_path / "saved_model.pb").write_bytes(b"")
+        assert discovery.framework_of_file(tmp_path) == "tensorflow"
 
     def test_the_files_of_frameworks_are_asked_only_if_their_library_is_loaded(self, framework):
         asked = [name for name, _ in discovery._candidates(Net())]

@@ -3,22 +3,36 @@
 ``frameworks/torch.py`` (or the folder ``frameworks/torch/``) is imported only if ``torch``
 is in `sys.modules`: whoever holds one of its models has imported it already. Packages from
 outside register by the entry-point group ``everystate.frameworks``, under the name of the
-module that must be loaded for theirs to be asked.
+module that must be loaded for theirs to be asked. A model's file is known by its name's end,
+and its framework is imported for it.
 """
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Final, Protocol, cast
 
-from everystate.errors import UnsupportedModelError
+from everystate.errors import MissingDependencyError, UnsupportedModelError
 from everystate.recording.recorder import Recorder
 
 GROUP: Final = "everystate.frameworks"
+
+FILES: Final[Mapping[str, str]] = {
+    ".safetensors": "numpy",
+    ".pb": "tensorflow",
+    ".meta": "tensorflow",
+    ".keras": "keras",
+    ".h5": "keras",
+    ".hdf5": "keras",
+    ".onnx": "onnx",
+}
+"""Which framework module reads a model's file, by how its name ends."""
 
 
 class Framework(Protocol):
@@ -56,6 +70,8 @@ def framework_of(model: object) -> tuple[str, Framework]:
         If none does; the message lists those that were asked.
     """
     asked = []
+    if (named := framework_of_file(model)) is not None:
+        return named, _load(named)
     for name, module in _candidates(model):
         asked.append(name)
         if module.matches(model):
@@ -66,9 +82,45 @@ def framework_of(model: object) -> tuple[str, Framework]:
         )
     raise UnsupportedModelError(
         f"no loaded framework knows a {type(model).__module__}.{type(model).__qualname__}; asked: "
-        f"{', '.join(asked)}. Give a PyTorch module with recurrent layers, or the path of a "
-        ".safetensors file with PyTorch's names."
+        f"{', '.join(asked)}. Give a model with recurrent layers, or the path of a file that ends "
+        f"in one of {', '.join(FILES)}, or of a SavedModel's folder."
     )
+
+
+def framework_of_file(model: object) -> str | None:
+    """Return the name of the framework module that reads a model's file or folder, if any does.
+
+    Parameters
+    ----------
+    model : object
+        Whatever stands for a model; only a path is looked at, by its name.
+    """
+    if not isinstance(model, str | os.PathLike) or isinstance(fspath := os.fspath(model), bytes):
+        return None
+    path = Path(fspath)
+    if (path / "saved_model.pb").is_file():
+        return "tensorflow"
+    known = FILES.get(path.suffix.lower())
+    return known if known in _own_modules() else None
+
+
+def _load(name: str) -> Framework:
+    """Return a framework module, whose library this imports.
+
+    Raises
+    ------
+    MissingDependencyError
+        If the library is not installed.
+    """
+    try:
+        return cast(Framework, import_module(f"everystate.frameworks.{name}"))
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("everystate"):
+            raise
+        raise MissingDependencyError(
+            f"this file is read with {error.name}, which is not installed. Try pip install "
+            f"'everystate[{name}]'."
+        ) from error
 
 
 def _candidates(model: object) -> Iterator[tuple[str, Framework]]:
@@ -76,7 +128,7 @@ def _candidates(model: object) -> Iterator[tuple[str, Framework]]:
     # Its maker's module comes first.
     for name in sorted(_own_modules(), key=lambda name: name not in makers):
         if name in sys.modules:
-            yield name, cast(Framework, import_module(f"everystate.frameworks.{name}"))
+            yield name, _load(name)
     for entry in entry_points(group=GROUP):
         if entry.name in sys.modules:
             yield entry.name, cast(Framework, entry.load())

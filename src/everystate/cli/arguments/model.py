@@ -1,4 +1,4 @@
-"""MODEL: ``weights.safetensors``, or ``package.module:attribute`` in code of the user's own."""
+"""MODEL: a model's file, or ``package.module:attribute`` in code of the user's own."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ import typer
 
 from everystate.errors import EverystateError, UnsupportedModelError
 
-HELP = "weights.safetensors, or package.module:attribute (a model, or what returns one)"
+HELP = "a model's file, or package.module:attribute (a model, or what returns one)"
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help=HELP)]
 
 
@@ -44,8 +44,9 @@ def open_model(name: str, running: Running) -> Any:
     Parameters
     ----------
     name : str
-        Path of a ``.safetensors`` file, or ``package.module:attribute``. The module is imported,
-        from the current folder too; what it prints goes to stderr.
+        Path of a ``.safetensors`` file or of another that a framework module reads, or
+        ``package.module:attribute``. The module is imported, from the current folder too; what
+        it prints goes to stderr.
     running : Running
         How it is to be run.
 
@@ -56,12 +57,16 @@ def open_model(name: str, running: Running) -> Any:
     UnsupportedModelError
         If there is no such attribute, or what it gives is no model that everystate knows.
     """
+    from everystate.recording.discovery import framework_of_file
+
     if name.endswith(".safetensors"):
         from everystate.frameworks.numpy import load
 
         return load(name, batch_first=not running.time_first, nonlinearity=running.nonlinearity)
     if running.nonlinearity is not None:
         raise typer.BadParameter("is for weights files only.", param_hint="--nonlinearity")
+    if framework_of_file(name) is not None:
+        return name
     place, _, attribute = name.partition(":")
     if not place or not attribute:
         raise UnsupportedModelError(f"{name}: expected {HELP}.{_hint(name)}")
@@ -70,7 +75,7 @@ def open_model(name: str, running: Running) -> Any:
 
 
 def from_weights(model: object) -> bool:
-    """Whether a model is what a weights file holds: stacks by name."""
+    """Whether a model is what a ``.safetensors`` file holds: stacks by name."""
     return isinstance(model, Mapping)
 
 
