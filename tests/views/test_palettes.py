@@ -3,7 +3,7 @@
 import numpy as np
 
 from everystate.views.marks import STYLES
-from everystate.views.palettes import DISTINCT, DIVERGING, diverging
+from everystate.views.palettes import DISTINCT, DIVERGING, SEVERITY, diverging
 
 WHITE = 1.0
 
@@ -58,6 +58,6 @@ def test_the_sign_is_seen_without_green_cones():
 
 
 def test_lines_are_dark_enough_on_white():
-    for color in (*DISTINCT, *(color for color, _, _ in STYLES)):
+    for color in (*DISTINCT, *(color for color, _, _ in STYLES), *SEVERITY.values()):
         luminance = np.dot([0.2126, 0.7152, 0.0722], linear(color))
         assert (WHITE + 0.05) / (luminance + 0.05) > 4.5

@@ -9,11 +9,11 @@ from everystate.testing import importorskip
 importorskip("bokeh")
 
 from bokeh.models import HoverTool, LinearColorMapper, Range1d, Span
+from bokeh.palettes import Cividis256
 from bokeh.plotting import figure
 
 from everystate.views.figures import Scale
 from everystate.views.marks import marks_of
-from everystate.views.palettes import SEQUENTIAL
 from everystate.views.prepare import prepare, row_of
 from everystate.views.sections import gates, inputs, states
 from everystate.views.time_axis import TimeAxis
@@ -47,7 +47,7 @@ def test_gates_have_a_strip_each_and_one_heat_map(make_layer):
     images = parts[-1].renderers
     assert [image.visible for image in images] == [False, True, False]
     palettes = [image.glyph.color_mapper.palette for image in images]
-    assert [tuple(p) == SEQUENTIAL for p in palettes] == [True, True, False]
+    assert [tuple(p) == Cividis256 for p in palettes] == [True, True, False]
 
 
 def test_sections_decline_what_is_not_there(make_layer):

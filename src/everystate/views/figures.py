@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from bokeh.models import (
     BasicTicker,
     BoxAnnotation,
@@ -23,6 +24,7 @@ from bokeh.models import (
     SaveTool,
     WheelZoomTool,
 )
+from bokeh.palettes import Cividis256
 from bokeh.plotting import figure
 
 from everystate.views import palettes
@@ -40,9 +42,6 @@ LANE_HEIGHT: Final = 9
 """Of each mark above a heat map, whose colours it must not cover."""
 FRAMED: Final = 7
 """Screen lines that a unit must have to be framed."""
-MOST: Final = 0.95
-DWARFING: Final = 4.0
-"""When the colours of an unbounded state leave out its largest values."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +61,9 @@ class Scale:
     high: float
 
     @classmethod
-    def around_zero(cls, values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> "Scale":
-        """Return a symmetric scale for all finite values, or for most if the others dwarf them.
-
-        One runaway unit would leave all others white: where the largest value is more than
-        `DWARFING` times what `MOST` of the values stay within, the colours end there.
-        """
-        sizes = np.abs(values[np.isfinite(values)])
-        if not sizes.size or not sizes.any():
-            return cls.symmetric(1.0)
-        largest, bound = float(sizes.max()), float(np.quantile(sizes, MOST))
-        return cls.symmetric(bound if 0 < DWARFING * bound < largest else largest)
+    def around_zero(cls, values: npt.NDArray[np.floating]) -> "Scale":
+        """Return a symmetric scale for all finite values, or for most (`palettes.bound_of`)."""
+        return cls.symmetric(palettes.bound_of(values))
 
     @classmethod
     def symmetric(cls, bound: float) -> "Scale":
@@ -82,7 +73,7 @@ class Scale:
     @classmethod
     def share(cls) -> "Scale":
         """Return the sequential scale from 0 to 1."""
-        return cls(palettes.SEQUENTIAL, 0.0, 1.0)
+        return cls(Cividis256, 0.0, 1.0)
 
 
 def blank(view: View, title: str, height: int) -> figure:

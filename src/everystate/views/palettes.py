@@ -3,15 +3,15 @@
 The diverging palette runs from dark blue over near-white to dark orange in even steps of
 lightness in the OKLab space (Ottosson 2020, https://bottosson.github.io/posts/oklab/): the
 sign is a hue that all common kinds of colour vision tell apart, the size is lightness. The
-sequential one is Cividis (Nuñez, Anderton and Renslow 2018, doi:10.1371/journal.pone.0199239).
+sequential one, which bokeh and matplotlib bring, is Cividis (Nuñez, Anderton and Renslow 2018,
+doi:10.1371/journal.pone.0199239).
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
-from bokeh.palettes import Cividis256
-
-SEQUENTIAL: Final[tuple[str, ...]] = Cividis256
+import numpy.typing as npt
 
 INK, QUIET, RULE, MISSING = "#1a1a1a", "#595959", "#d0d0d0", "#b3b3b3"
 """Text, secondary text, lines, and the place of values that are not numbers."""
@@ -19,6 +19,9 @@ MEAN, BAND, CHOSEN = "#124a78", "#9dbfdc", "#b34700"
 """The mean over units, the band over them, and the chosen unit."""
 DISTINCT: Final = ("#124a78", "#b34700", "#00795c", "#7a3f8f", "#8a6d00", "#1a1a1a")
 """Lines of several features, after Okabe and Ito's, each dark enough on white."""
+
+SEVERITY: Final[Mapping[str, str]] = {"info": "#124a78", "warning": "#b34700", "error": "#8f1230"}
+"""Of a finding."""
 
 
 def diverging(count: int) -> tuple[str, ...]:
@@ -56,3 +59,20 @@ def _srgb(lab: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> list[list[i
 
 
 DIVERGING: Final = diverging(255)
+
+MOST: Final = 0.95
+DWARFING: Final = 4.0
+"""When the colours of an unbounded state leave out its largest values."""
+
+
+def bound_of(values: npt.NDArray[np.floating]) -> float:
+    """Return where a symmetric scale ends: at the largest size, or sooner if few dwarf the rest.
+
+    One runaway unit would leave all others white: where the largest value is more than
+    `DWARFING` times what `MOST` of the values stay within, the colours end there.
+    """
+    sizes = np.abs(values[np.isfinite(values)])
+    if not sizes.size or not sizes.any():
+        return 1.0
+    largest, bound = float(sizes.max()), float(np.quantile(sizes, MOST))
+    return bound if 0 < DWARFING * bound < largest else largest

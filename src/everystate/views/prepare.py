@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from everystate import schema
@@ -142,6 +143,13 @@ def prepare(layer: xr.Dataset, columns: int = COLUMNS[1]) -> xr.Dataset:
     return xr.Dataset(
         {**variables, "over_units": over_units}, coords, {**layer.attrs, "bucket_size": size}
     )
+
+
+def column_positions(ready: xr.Dataset) -> npt.NDArray[np.floating]:
+    """Return the middle of each prepared column, counted in recorded steps."""
+    columns = ready.sizes["column"]
+    width = int(ready.attrs["bucket_size"]) * ready.sizes["bucket"] / columns
+    return (np.arange(columns) + 0.5) * width - 0.5
 
 
 def _drawn(layer: xr.Dataset) -> list[str]:

@@ -10,6 +10,7 @@ from bokeh.plotting import figure
 
 from everystate import schema
 from everystate.views.marks import Mark
+from everystate.views.prepare import column_positions
 from everystate.views.time_axis import TimeAxis
 
 NOUNS: Final = {schema.FEATURE: "feature", schema.PROJECTED_UNIT: "projected unit"}
@@ -62,8 +63,8 @@ class View:
         images = {self.key(name): [self.data[name].values] for name in self.variables}
         self.images = ColumnDataSource(images)
         each = self.data.sizes["column"] // self.data.sizes["bucket"]
-        middles = (np.arange(self.data.sizes["column"]) + 0.5) * self.column_steps - 0.5
-        columns = {"x": self.axis.at(middles), "span": np.repeat(self.spans(), each).tolist()}
+        middles = self.axis.at(column_positions(self.data))
+        columns = {"x": middles, "span": np.repeat(self.spans(), each).tolist()}
         for name in self.choosable():
             columns[self.key(name)] = self.data[name].values[int(self.choice.value)]
         for name in self.variables:
