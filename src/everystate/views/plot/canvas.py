@@ -101,9 +101,9 @@ def show_dates(side: Axis) -> None:
     """Write few dates, and what they share only once."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    locator = AutoDateLocator(minticks=3, maxticks=7)
+    locator = AutoDateLocator(minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
     side.set_major_locator(locator)
-    side.set_major_formatter(ConciseDateFormatter(locator))
+    side.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
 
 
 def show_units(ax: Axes, values: xr.DataArray, dim: str) -> None:
