@@ -57,6 +57,10 @@ class WeightsError(EverystateError, ValueError):
     """A weights file lacks tensors, has misshapen ones, or none of a recurrent layer."""
 
 
+class AnalysisError(EverystateError, ValueError):
+    """An analysis is asked for what its data cannot tell: too few steps, labels that do not fit."""
+
+
 class DataError(EverystateError, ValueError):
     """A data file cannot be read as a series."""
 

@@ -3,14 +3,7 @@
 import numpy as np
 import pytest
 
-from everystate.demo.alarms import (
-    Alarms,
-    alarms,
-    distance_to_nearest,
-    moving_z_score,
-    past_windows,
-    smooth,
-)
+from everystate.demo.alarms import Alarms, alarms, distance_to_nearest
 
 
 def nearest_by_loop(points, normal):
@@ -31,29 +24,6 @@ def test_distance_to_nearest_agrees_with_a_loop():
 def test_a_normal_point_is_at_distance_zero():
     normal = np.random.default_rng(4).normal(size=(50, 6))
     assert distance_to_nearest(normal, normal) == pytest.approx(np.zeros(50), abs=1e-6)
-
-
-def test_past_windows_never_look_ahead():
-    values = np.arange(1.0, 7.0)
-    windows = past_windows(values, 3)
-    assert windows.shape == (6, 3)
-    assert windows[-1].tolist() == [4.0, 5.0, 6.0]
-    assert windows[0].tolist() == [1.0, 1.0, 1.0]
-    changed = values.copy()
-    changed[4:] = 99.0
-    assert np.array_equal(past_windows(changed, 3)[:4], windows[:4])
-
-
-def test_moving_z_score_of_a_spike_and_of_a_constant():
-    # One spike in n equal values: mean s/n, std s*sqrt(n-1)/n, hence z = sqrt(n-1).
-    values = np.zeros(20)
-    values[15] = 7.0
-    assert moving_z_score(values, 10)[15] == pytest.approx(3.0)
-    assert moving_z_score(np.full(9, 2.0), 4).tolist() == [0.0] * 9
-
-
-def test_smooth_is_the_trailing_mean():
-    assert smooth(np.array([3.0, 3.0, 9.0, 3.0]), 3).tolist() == [3.0, 3.0, 5.0, 5.0]
 
 
 @pytest.fixture

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from everystate.analysis.simple_scores import smooth
+from everystate.analysis.thresholds import stretches
+
 Floats = npt.NDArray[np.float64]
 Range = tuple[int, int]
 """Half-open range of steps."""
@@ -45,38 +48,6 @@ def distance_to_nearest(points: Floats, normal: Floats) -> Floats:
     return distance
 
 
-def past_windows(values: Floats, length: int) -> Floats:
-    """Return, for each step, the window that ends with it; before the start stands the first value.
-
-    Examples
-    --------
-    >>> past_windows(np.array([1.0, 2.0, 3.0]), 2).tolist()
-    [[1.0, 1.0], [1.0, 2.0], [2.0, 3.0]]
-    """
-    padded = np.concatenate([np.full(length - 1, values[0]), values])
-    return np.lib.stride_tricks.sliding_window_view(padded, length)
-
-
-def moving_z_score(values: Floats, length: int) -> Floats:
-    """Return how many standard deviations each value lies off the mean of the window it ends.
-
-    Examples
-    --------
-    >>> moving_z_score(np.array([0.0, 0.0, 0.0, 5.0]), 4).round(3).tolist()
-    [0.0, 0.0, 0.0, 1.732]
-    """
-    windows = past_windows(values, length)
-    off: Floats = np.abs(values - windows.mean(axis=1))
-    std: Floats = windows.std(axis=1)
-    return np.divide(off, std, out=np.zeros_like(off), where=std > 0)
-
-
-def smooth(score: Floats, length: int) -> Floats:
-    """Return the mean of each value and the ``length - 1`` before it."""
-    smoothed: Floats = past_windows(score, length).mean(axis=1)
-    return smoothed
-
-
 @dataclass(frozen=True, eq=False)
 class Alarms:
     """Where a score is beyond its threshold.
@@ -109,13 +80,7 @@ class Alarms:
 
     def ranges(self, gap: int) -> list[Range]:
         """Return the stretches in alarm; those less than `gap` steps apart are one."""
-        steps = np.flatnonzero(self.raised)
-        if not steps.size:
-            return []
-        cuts = np.flatnonzero(np.diff(steps) > gap)
-        first = steps[np.concatenate([[0], cuts + 1])]
-        last = steps[np.concatenate([cuts, [steps.size - 1]])]
-        return [(int(a), int(b) + 1) for a, b in zip(first, last, strict=True)]
+        return stretches(self.raised, gap - 1)
 
     def share(self, outside: Range) -> float:
         """Return the share of steps in alarm among those that count and lie outside a range."""

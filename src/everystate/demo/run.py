@@ -15,14 +15,13 @@ import numpy.typing as npt
 import xarray as xr
 
 import everystate as es
+from everystate.analysis.simple_scores import moving_z_score, past_windows
 from everystate.demo.alarms import (
     Alarms,
     Floats,
     Range,
     alarms,
     distance_to_nearest,
-    moving_z_score,
-    past_windows,
 )
 from everystate.demo.autoencoder import Autoencoder, State, Windows
 from everystate.demo.findings import Counter, Findings, Stretch
