@@ -25,7 +25,34 @@ ACTIVATIONS = {
     "hard_sigmoid_keras2": lambda x: np.minimum(np.maximum(0.2 * x + 0.5, 0.0), 1.0),
     "relu": lambda x: np.maximum(x, 0.0),
     "linear": lambda x: x,
+    "softsign": lambda x: x / (1.0 + np.abs(x)),
+    "softplus": lambda x: np.logaddexp(0.0, x),
 }
+PARAMETRIC = {  # ONNX, docs/Operators.md, LSTM
+    "affine": lambda x, alpha, beta: alpha * x + beta,
+    "elu": lambda x, alpha: np.where(x < 0, alpha * (np.exp(np.minimum(x, 0.0)) - 1.0), x),
+    "hard_sigmoid_onnx": lambda x, a, b: np.minimum(np.maximum(a * x + b, 0.0), 1.0),
+    "leaky_relu": lambda x, alpha: np.where(x < 0, alpha * x, x),
+    "scaled_tanh": lambda x, alpha, beta: alpha * np.tanh(beta * x),
+    "thresholded_relu": lambda x, alpha: np.where(x > alpha, x, 0.0),
+}
+
+
+def activation(name, bound=None):
+    """Return an activation by everystate's name, its argument held within a bound (ONNX clip)."""
+    family, _, numbers = name.rstrip(")").partition("(")
+    numbers = [float(number) for number in numbers.split(",")] if numbers else []
+    function = partial(_with, PARAMETRIC[family], numbers) if numbers else ACTIVATIONS[family]
+    if bound is None:
+        return function
+    return lambda x: function(np.minimum(np.maximum(x, -bound), bound))
+
+
+_activation = activation  # the steps have a parameter of that name
+
+
+def _with(function, numbers, x):
+    return function(x, *numbers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,19 +123,20 @@ def lstm_step(
     projection_clip=None,
     peephole: Mapping[str, np.ndarray] | None = None,
     projection=None,
+    gate_clip=None,
+    coupled=None,
 ):
     """Return h, c, i, f, g, o after one step; `peephole` has a vector for each of i, f and o.
 
-    Sak, Senior and Beaufays 2014 (arXiv:1402.1128), equations 1 to 6, and TensorFlow 1's clips:
+    ONNX bounds what goes into the activations of gates and candidate, and couples f = 1 - i. Sak, Senior and Beaufays 2014 (arXiv:1402.1128), equations 1 to 6, and TensorFlow 1's clips:
     c is clipped before the output gate looks at it, h after the projection.
     """
-    phi, sigma, psi = (
-        ACTIVATIONS[a] for a in (activation, recurrent_activation, output_activation)
-    )
+    phi = _activation(activation, gate_clip)
+    sigma, psi = _activation(recurrent_activation, gate_clip), _activation(output_activation)
     p = peephole or {"i": 0.0, "f": 0.0, "o": 0.0}
     h, c = state["h"], state["c"]
     i = sigma(gates["i"](x, h) + p["i"] * c)
-    f = sigma(gates["f"](x, h) + p["f"] * c + forget_bias)
+    f = 1.0 - i if coupled else sigma(gates["f"](x, h) + p["f"] * c + forget_bias)
     g = phi(gates["g"](x, h))
     c = f * c + i * g
     if cell_clip is not None:
@@ -131,13 +159,14 @@ def gru_step(
     update="keeps",
     activation="tanh",
     recurrent_activation="sigmoid",
+    gate_clip=None,
 ):
     """Return h, r, z, n after one step.
 
     Cho et al. 2014 (arXiv:1406.1078), equations 5 to 8: reset before, z keeps. Chung et al. 2014
     (arXiv:1412.3555), equation 5: z writes. Reset after the product: cuDNN's equations.
     """
-    phi, sigma = ACTIVATIONS[activation], ACTIVATIONS[recurrent_activation]
+    phi, sigma = (_activation(a, gate_clip) for a in (activation, recurrent_activation))
     h = state["h"]
     r = sigma(gates["r"](x, h))
     z = sigma(gates["z"](x, h))
@@ -149,9 +178,9 @@ def gru_step(
     return {"h": h, "r": r, "z": z, "n": n}
 
 
-def simple_rnn_step(x, state, *, gates: Gates, activation="tanh"):
+def simple_rnn_step(x, state, *, gates: Gates, activation="tanh", gate_clip=None):
     """Return h after one step: Elman 1990 (doi:10.1207/s15516709cog1402_1)."""
-    return {"h": ACTIVATIONS[activation](gates["h"](x, state["h"]))}
+    return {"h": _activation(activation, gate_clip)(gates["h"](x, state["h"]))}
 
 
 def unroll(

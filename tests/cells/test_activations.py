@@ -2,8 +2,25 @@ import numpy as np
 import pytest
 
 import oracles
-from everystate.cells.activations import ACTIVATIONS, hard_sigmoid, hard_sigmoid_keras2, sigmoid
+from everystate.cells.activations import (
+    ACTIVATIONS,
+    PARAMETRIC,
+    activation,
+    hard_sigmoid,
+    hard_sigmoid_keras2,
+    sigmoid,
+)
+from everystate.errors import WeightsError
 from everystate.testing import importorskip
+
+WITH_PARAMETERS = [
+    "affine(0.7, -0.2)",
+    "elu(0.6)",
+    "hard_sigmoid_onnx(0.3, 0.4)",
+    "leaky_relu(0.3)",
+    "scaled_tanh(1.7, 0.6)",
+    "thresholded_relu(0.37)",
+]
 
 X = np.concatenate([np.linspace(-8, 8, 161), [-2.5, 2.5, -3.0, 3.0, -1000.0, 1000.0, 0.0, -0.0]])
 
@@ -14,8 +31,38 @@ def test_equals_the_oracle(library, name):
     oracles.assert_close({"y": ours}, {"y": oracles.ACTIVATIONS[name](X)}, library.tolerance)
 
 
+@pytest.mark.parametrize("name", WITH_PARAMETERS)
+def test_with_parameters_equals_the_oracle(library, name):
+    ours = np.asarray(activation(name)(library.asarray(X)))
+    oracles.assert_close({"y": ours}, {"y": oracles.activation(name)(X)}, library.tolerance)
+
+
+@pytest.mark.parametrize("name", WITH_PARAMETERS)
+def test_each_parameter_matters(name):
+    family, _, numbers = name.rstrip(")").partition("(")
+    numbers = [float(number) for number in numbers.split(",")]
+    for k in range(len(numbers)):
+        other = [number + 0.3 * (j == k) for j, number in enumerate(numbers)]
+        changed = activation(f"{family}({', '.join(map(str, other))})")
+        assert np.abs(changed(X) - oracles.activation(name)(X)).max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["affine(1.0)", "affine(1, 2, 3)", "elu(x)", "elu()"])
+def test_other_parameters_are_refused(name):
+    with pytest.raises(WeightsError, match=r"expected (affine\(alpha, beta\)|elu\(alpha\))"):
+        activation(name)
+
+
+@pytest.mark.parametrize("name", ["swish", "swish(1.0)", "elu(1.0", "relu(1.0)"])
+def test_an_unknown_name_is_refused_with_those_there_are(name):
+    with pytest.raises(WeightsError, match=r"unknown activation .* there are tanh, sigmoid"):
+        activation(name)
+
+
 def test_oracle_and_everystate_know_the_same_names():
     assert set(ACTIVATIONS) == set(oracles.ACTIVATIONS)
+    assert set(PARAMETRIC) == set(oracles.PARAMETRIC)
+    assert {name.partition("(")[0] for name in WITH_PARAMETERS} == set(PARAMETRIC)
 
 
 def test_every_two_activations_differ():

@@ -7,7 +7,8 @@ import pytest
 
 import cases
 from everystate.cells import GRU, LSTM, SimpleRNN, Weights
-from everystate.cells.base import activation, split
+from everystate.cells.activations import activation
+from everystate.cells.base import split
 from everystate.errors import WeightsError
 
 

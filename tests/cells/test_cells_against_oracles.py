@@ -28,6 +28,9 @@ LSTM_VARIANTS: dict[str, dict[str, Any]] = {
     "cell clip": {"cell_clip": 0.4},
     "projection and its clip": {"projected": P, "projection_clip": 0.3},
     "peepholes and cell clip": {"peephole": True, "cell_clip": 0.4},
+    "gate clip": {"gate_clip": 0.5},
+    "coupled": {"coupled": True},
+    "all of ONNX": {"peephole": True, "gate_clip": 0.5, "coupled": True},
     "all of TensorFlow 1": {
         "peephole": True,
         "cell_clip": 0.4,
@@ -42,7 +45,10 @@ GRU_VARIANTS: dict[str, dict[str, Any]] = {
     for update in ("keeps", "writes")
     for biases in ((True, True), (True, False), (False, False))
 }
+GRU_VARIANTS["gate clip after"] = {"gate_clip": 0.5}
+GRU_VARIANTS["gate clip before"] = {"gate_clip": 0.5, "reset": "before"}
 RNN_VARIANTS: dict[str, dict[str, Any]] = {
+    "gate clip": {"gate_clip": 0.5},
     "tanh": {},
     "relu": {"activation": "relu"},
     "no biases": {"biases": (False, False)},
@@ -216,6 +222,11 @@ class TestFaultsAreNoticed:
             ),
             (LSTM(), LSTM(output_activation="linear")),
             (SimpleRNN(), SimpleRNN(activation="relu")),
+            (LSTM(gate_clip=0.5), LSTM(cell_clip=0.5)),
+            (LSTM(coupled=True), LSTM()),
+            (GRU(gate_clip=0.5), GRU()),
+            (SimpleRNN(gate_clip=0.5), SimpleRNN()),
+            (SimpleRNN("leaky_relu(0.3)"), SimpleRNN("leaky_relu(0.1)")),
         ],
     )
     def test_wrong_variant(self, cell, wrong):

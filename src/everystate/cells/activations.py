@@ -11,10 +11,15 @@ name here               equation                 who calls it ``hard_sigmoid``
 ======================  =======================  ============================================
 """
 
+import inspect
+import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from array_api_compat import array_namespace
+
+from everystate.errors import WeightsError
 
 Array = Any
 """A NumPy, PyTorch or JAX array; anything that ``array_api_compat`` knows."""
@@ -68,6 +73,49 @@ def linear(x: Array) -> Array:
     return x
 
 
+def softsign(x: Array) -> Array:
+    """Return ``x / (1 + |x|)``."""
+    return x / (1.0 + array_namespace(x).abs(x))
+
+
+def softplus(x: Array) -> Array:
+    """Return ``log(1 + exp(x))``, without overflow."""
+    xp = array_namespace(x)
+    below = x < 0  # as in `sigmoid`
+    return xp.where(below, 0.0, x) + xp.log1p(xp.exp(xp.where(below, x, -x)))
+
+
+def affine(x: Array, alpha: float, beta: float) -> Array:
+    """Return ``alpha x + beta``."""
+    return alpha * x + beta
+
+
+def leaky_relu(x: Array, alpha: float) -> Array:
+    """Return `x` where it is positive, ``alpha x`` elsewhere."""
+    return array_namespace(x).where(x < 0, alpha * x, x)
+
+
+def thresholded_relu(x: Array, alpha: float) -> Array:
+    """Return `x` where it is above `alpha`, 0 elsewhere."""
+    return array_namespace(x).where(x <= alpha, 0.0, x)
+
+
+def scaled_tanh(x: Array, alpha: float, beta: float) -> Array:
+    """Return ``alpha tanh(beta x)``."""
+    return alpha * tanh(beta * x)
+
+
+def elu(x: Array, alpha: float) -> Array:
+    """Return `x` where it is positive, ``alpha (exp(x) - 1)`` elsewhere."""
+    xp = array_namespace(x)
+    return xp.where(x < 0, alpha * xp.expm1(xp.where(x < 0, x, xp.zeros_like(x))), x)
+
+
+def hard_sigmoid_onnx(x: Array, alpha: float, beta: float) -> Array:
+    """Return ``clip(alpha x + beta, 0, 1)``."""
+    return array_namespace(x).clip(affine(x, alpha, beta), 0.0, 1.0)
+
+
 ACTIVATIONS: Final[dict[str, Activation]] = {
     "tanh": tanh,
     "sigmoid": sigmoid,
@@ -75,5 +123,59 @@ ACTIVATIONS: Final[dict[str, Activation]] = {
     "hard_sigmoid_keras2": hard_sigmoid_keras2,
     "relu": relu,
     "linear": linear,
+    "softsign": softsign,
+    "softplus": softplus,
 }
-"""Every activation by the name that a cell's fields use."""
+"""Every activation without parameters, by the name that a cell's fields use."""
+
+PARAMETRIC: Final[dict[str, Callable[..., Array]]] = {
+    "affine": affine,
+    "elu": elu,
+    "hard_sigmoid_onnx": hard_sigmoid_onnx,
+    "leaky_relu": leaky_relu,
+    "scaled_tanh": scaled_tanh,
+    "thresholded_relu": thresholded_relu,
+}
+"""Those with parameters: a cell's fields name them with these, ``"affine(1.0, 0.5)"``.
+
+Equations: the operators ``LSTM``, ``GRU`` and ``RNN`` in ONNX's ``docs/Operators.md``."""
+
+_CALL: Final = re.compile(r"(\w+)\(([^()]*)\)")
+
+
+def activation(name: str) -> Activation:
+    """Return an activation by its name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `ACTIVATIONS`, or of `PARAMETRIC` with its parameters.
+
+    Raises
+    ------
+    WeightsError
+        If there is none of that name, or it has other parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> activation("leaky_relu(0.5)")(np.array([-2.0, 2.0])).tolist()
+    [-1.0, 2.0]
+    """
+    if name in ACTIVATIONS:
+        return ACTIVATIONS[name]
+    called = _CALL.fullmatch(name)
+    if called is None or called[1] not in PARAMETRIC:
+        raise WeightsError(
+            f"unknown activation {name!r}; there are {', '.join(ACTIVATIONS)}, and with "
+            f"parameters, as in affine(1.0, 0.5), {', '.join(PARAMETRIC)}."
+        )
+    function = PARAMETRIC[called[1]]
+    names = list(inspect.signature(function).parameters)[1:]
+    try:
+        given = [float(number) for number in called[2].split(",")]
+        return partial(function, **dict(zip(names, given, strict=True)))
+    except ValueError:
+        raise WeightsError(
+            f"activation {name!r}: expected {called[1]}({', '.join(names)}), each a number."
+        ) from None

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
 
-from everystate.cells.activations import ACTIVATIONS, Activation, Array
+from everystate.cells.activations import Activation, Array
+from everystate.cells.scan import clip
 from everystate.errors import WeightsError
 
 States = Mapping[str, Array]
@@ -247,23 +248,15 @@ class Cell(ABC):
         return replace(self, **changes)
 
 
+def bounded(function: Activation, bound: float | None) -> Activation:
+    """Return an activation whose argument is first held within ``[-bound, bound]``.
+
+    ``clip`` of ONNX's recurrent operators; None: no bound.
+    """
+    return function if bound is None else lambda a: function(clip(a, bound))
+
+
 def split(a: Array, blocks: int) -> tuple[Array, ...]:
     """Split the last axis into `blocks` equal parts, without a copy."""
     size = a.shape[-1] // blocks
     return tuple(a[..., k * size : (k + 1) * size] for k in range(blocks))
-
-
-def activation(name: str) -> Activation:
-    """Return an activation by its name.
-
-    Raises
-    ------
-    WeightsError
-        If there is none of that name; the message lists those that are.
-    """
-    try:
-        return ACTIVATIONS[name]
-    except KeyError:
-        raise WeightsError(
-            f"unknown activation {name!r}; there are {', '.join(ACTIVATIONS)}."
-        ) from None

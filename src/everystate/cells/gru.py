@@ -14,8 +14,8 @@ Cho et al. 2014 (arXiv:1406.1078) reset before the product and let z keep; Chung
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from everystate.cells.activations import Array
-from everystate.cells.base import Cell, States, Weights, activation, split
+from everystate.cells.activations import Array, activation
+from everystate.cells.base import Cell, States, Weights, bounded, split
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class GRU(Cell):
         Whether z is the share of the old state that is kept or of the candidate that is written.
     activation, recurrent_activation : str
         Of the candidate ``n``; of the gates ``r`` and ``z``.
+    gate_clip : float, optional
+        Bound of what goes into these activations (ONNX). None: no bound.
 
     Examples
     --------
@@ -45,6 +47,7 @@ class GRU(Cell):
     update: Literal["keeps", "writes"] = "keeps"
     activation: str = "tanh"
     recurrent_activation: str = "sigmoid"
+    gate_clip: float | None = None
 
     states: ClassVar[tuple[str, ...]] = ("h",)
     gates: ClassVar[tuple[str, ...]] = ("r", "z", "n")
@@ -56,14 +59,14 @@ class GRU(Cell):
 
     def evolve(self, w: Weights, a_x: Array, a_h: Array, before: States) -> dict[str, Array]:
         """Return h, r, z, n of a stretch of steps (see `Cell.evolve`)."""
-        sigma = activation(self.recurrent_activation)
+        sigma = bounded(activation(self.recurrent_activation), self.gate_clip)
         h = before["h"]
         x_r, x_z, x_n = split(a_x, 3)
         h_r, h_z, h_n = split(a_h, 3)
         r = sigma(x_r + h_r)
         z = sigma(x_z + h_z)
         from_h = r * h_n if self.reset == "after" else self._reset_first(w, r * h)
-        n = activation(self.activation)(x_n + from_h)
+        n = bounded(activation(self.activation), self.gate_clip)(x_n + from_h)
         gates = {"r": r, "z": z, "n": n}
         return {**self.from_gates(w, gates, before), **gates}
 

@@ -20,8 +20,8 @@ from typing import ClassVar
 
 from array_api_compat import array_namespace
 
-from everystate.cells.activations import Array
-from everystate.cells.base import Cell, States, Weights, activation, split
+from everystate.cells.activations import Array, activation
+from everystate.cells.base import Cell, States, Weights, bounded, split
 from everystate.cells.scan import clip, linear_scan
 
 
@@ -43,6 +43,11 @@ class LSTM(Cell):
         Added to the forget gate at run time, on top of the stored bias (TensorFlow 1).
     cell_clip, projection_clip : float, optional
         Bounds of ``|c|``, and of ``|h|`` after the projection. None: no bound.
+    gate_clip : float, optional
+        Bound of what goes into the activations of gates and candidate (ONNX). None: no bound.
+    coupled : bool, optional
+        Whether the forget gate is ``f = 1 - i`` (ONNX's ``input_forget``; Greff et al. 2017,
+        doi:10.1109/TNNLS.2016.2582924). None, as False: it has weights of its own.
 
     Examples
     --------
@@ -61,6 +66,8 @@ class LSTM(Cell):
     forget_bias: float = 0.0
     cell_clip: float | None = None
     projection_clip: float | None = None
+    gate_clip: float | None = None
+    coupled: bool | None = None
 
     states: ClassVar[tuple[str, ...]] = ("h", "c")
     gates: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
@@ -68,12 +75,12 @@ class LSTM(Cell):
 
     def evolve(self, w: Weights, a_x: Array, a_h: Array, before: States) -> dict[str, Array]:
         """Return h, c, i, f, g, o of a stretch of steps (see `Cell.evolve`)."""
-        sigma = activation(self.recurrent_activation)
         a_i, a_f, a_g, a_o = split(a_x + a_h, 4)
         a_f = a_f + self.forget_bias if self.forget_bias else a_f
-        g = activation(self.activation)(a_g)
+        g = bounded(activation(self.activation), self.gate_clip)(a_g)
         if w.peephole is None:
-            i, f, o = sigma(a_i), sigma(a_f), sigma(a_o)
+            i, o = self._gate(a_i), self._gate(a_o)
+            f = 1.0 - i if self.coupled else self._gate(a_f)
         else:
             i, f, o = self._through_peepholes(w.peephole, (a_i, a_f, a_o), g, before["c"])
         gates = {"i": i, "f": f, "g": g, "o": o}
@@ -91,17 +98,19 @@ class LSTM(Cell):
             return h
         return clip(h @ w.projection.T, self.projection_clip)
 
+    def _gate(self, a: Array) -> Array:
+        return bounded(activation(self.recurrent_activation), self.gate_clip)(a)
+
     def _through_peepholes(
         self, peephole: Array, a: tuple[Array, Array, Array], g: Array, c: Array
     ) -> tuple[Array, ...]:
-        sigma = activation(self.recurrent_activation)
         p_i, p_f, p_o = peephole
         steps = []
         for a_i, a_f, a_o, g_t in zip(*a, g, strict=True):
-            i = sigma(a_i + p_i * c)
-            f = sigma(a_f + p_f * c)
+            i = self._gate(a_i + p_i * c)
+            f = 1.0 - i if self.coupled else self._gate(a_f + p_f * c)
             c = clip(f * c + i * g_t, self.cell_clip)
-            o = sigma(a_o + p_o * c)
+            o = self._gate(a_o + p_o * c)
             steps.append((i, f, o))
         xp = array_namespace(g)
         return tuple(xp.stack(variable) for variable in zip(*steps, strict=True))

@@ -9,8 +9,8 @@ Elman 1990 (doi:10.1207/s15516709cog1402_1).
 from dataclasses import dataclass
 from typing import ClassVar
 
-from everystate.cells.activations import Array
-from everystate.cells.base import Cell, States, Weights, activation
+from everystate.cells.activations import Array, activation
+from everystate.cells.base import Cell, States, Weights, bounded
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class SimpleRNN(Cell):
     ----------
     activation : str
         ``tanh`` or ``relu``, as a rule.
+    gate_clip : float, optional
+        Bound of what goes into the activation (ONNX). None: no bound.
 
     Examples
     --------
@@ -32,10 +34,11 @@ class SimpleRNN(Cell):
     """
 
     activation: str = "tanh"
+    gate_clip: float | None = None
 
     states: ClassVar[tuple[str, ...]] = ("h",)
     gates: ClassVar[tuple[str, ...]] = ()
 
     def evolve(self, w: Weights, a_x: Array, a_h: Array, before: States) -> dict[str, Array]:
         """Return h of a stretch of steps (see `Cell.evolve`)."""
-        return {"h": activation(self.activation)(a_x + a_h)}
+        return {"h": bounded(activation(self.activation), self.gate_clip)(a_x + a_h)}
