@@ -128,8 +128,9 @@ def lstm_step(
 ):
     """Return h, c, i, f, g, o after one step; `peephole` has a vector for each of i, f and o.
 
-    ONNX bounds what goes into the activations of gates and candidate, and couples f = 1 - i. Sak, Senior and Beaufays 2014 (arXiv:1402.1128), equations 1 to 6, and TensorFlow 1's clips:
-    c is clipped before the output gate looks at it, h after the projection.
+    Sak, Senior and Beaufays 2014 (arXiv:1402.1128), equations 1 to 6, and TensorFlow 1's clips:
+    c is clipped before the output gate looks at it, h after the projection. ONNX bounds what goes
+    into the activations of gates and candidate (`gate_clip`), and couples f = 1 - i.
     """
     phi = _activation(activation, gate_clip)
     sigma, psi = _activation(recurrent_activation, gate_clip), _activation(output_activation)

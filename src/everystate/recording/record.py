@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import xarray as xr
@@ -42,7 +43,8 @@ def recording(
     Yields
     ------
     Recorder
-        Its ``trace`` is what was recorded, inside the block and after it.
+        Its ``trace`` is what was recorded, inside the block and after it. Its ``run(*inputs)``
+        calls the model and returns what it returns: for a model given as a file.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def recording(
     framework, recorder = _begin(
         model, select, along=along, labels=(time, batch), progress=progress
     )
-    with framework.observe(model, recorder):
+    with framework.observe(model, recorder), recorder.calling(partial(framework.call, model)):
         yield recorder
 
 

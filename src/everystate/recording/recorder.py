@@ -2,8 +2,10 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +79,7 @@ class Recorder:
         self._called: set[str] = set()
         self._odd_inputs: set[str] = set()
         self._in_run = False
+        self._call: Callable[[Sequence[Any]], object] | None = None
         self.pending: list[Callable[[], None]] = []
         """What hands over the steps that observers still hold back; called before `trace`."""
 
@@ -84,6 +87,40 @@ class Recorder:
         """Say how many runs and which layers were recorded so far."""
         layers = dict.fromkeys(path for run in self._runs for path in run)
         return f"<Recorder of {self.model}: {len(self._runs)} runs, layers: {', '.join(layers)}>"
+
+    @contextmanager
+    def calling(self, call: Callable[[Sequence[Any]], object]) -> Iterator[None]:
+        """Have `run` call the model by `call`, which takes its inputs, as long as a block lasts."""
+        self._call = call
+        try:
+            yield
+        finally:
+            self._call = None
+
+    def run(self, *inputs: Any) -> Any:
+        """Call the model once and return what it returns; for a model that is a file.
+
+        Parameters
+        ----------
+        *inputs : array, or mapping
+            What the model is called with, as `everystate.record` takes it.
+
+        Returns
+        -------
+        object
+            Of an ONNX file a mapping from the names of its outputs to arrays.
+
+        Raises
+        ------
+        NothingRecordedError
+            If the block is over.
+        """
+        if self._call is None:
+            raise NothingRecordedError(
+                f"run of {self.model}: the block is over, so nothing would be recorded. Call run "
+                "inside of the with statement."
+            )
+        return self._call(inputs)
 
     def wants(self, path: str) -> bool:
         """Whether the selection takes this layer; what it does not take need not be observed."""

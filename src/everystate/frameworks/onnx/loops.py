@@ -1,0 +1,123 @@
+"""``Scan`` and ``Loop``: the values that a body carries from one iteration to the next."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+
+from everystate.frameworks.onnx.files import Tensor, attributes
+from everystate.frameworks.onnx.graph import LOOPS, OWN_DOMAINS, Exposure, Scope, Value
+from everystate.frameworks.onnx.naming import readable
+from everystate.recording.observation import Observation
+
+
+def is_loop(node: onnx.NodeProto) -> bool:
+    """Whether a node is a ``Scan`` or ``Loop`` that carries values."""
+    return node.op_type in LOOPS and node.domain in OWN_DOMAINS and bool(_carried(node))
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """One carried value: its name in the body, before the loop and after an iteration."""
+
+    name: str
+    initial: str
+    after: str
+
+
+def _carried(node: onnx.NodeProto) -> list[_Carried]:
+    given = attributes(node)
+    body = given["body"]
+    skipped = 2 if node.op_type == "Loop" else 0  # the trip count and the condition
+    count = len(node.input) - (skipped or given["num_scan_inputs"])
+    inputs, outputs = body.input[skipped:], body.output[1 if skipped else 0 :]
+    return [
+        _Carried(inputs[k].name, node.input[skipped + k], outputs[k].name) for k in range(count)
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class ShownLoop:
+    """A loop whose carried values are shown.
+
+    Parameters
+    ----------
+    path : str
+        Its leaf path.
+    op : {"Scan", "Loop"}
+        Its operator.
+    reverse : bool
+        Whether it reads its inputs backwards.
+    after, initial : mapping
+        Where each carried value is found, by name: of every iteration, and before the first.
+    levels : int
+        How many loops it is inside of.
+    """
+
+    path: str
+    op: str
+    reverse: bool
+    after: Mapping[str, Value]
+    initial: Mapping[str, Value]
+    levels: int
+
+    def observations(self, results: Mapping[str, Tensor]) -> Iterator[Observation]:
+        """Yield what each run of the loop carried; only floating values are states.
+
+        Parameters
+        ----------
+        results : mapping
+            What was fed to the model, and what it put out.
+        """
+        shown = {n: results[v.name] for n, v in self.after.items()}
+        floats = {n: a for n, a in shown.items() if a.dtype.kind == "f" and a.ndim > self.levels}
+        if not floats:
+            return
+        loops = next(iter(floats.values())).shape[: self.levels]
+        after = {n: self.after[n].calls(results, loops) for n in floats}
+        before = {n: self.initial[n].calls(results, loops) for n in floats}
+        for k in range(int(np.prod(loops, dtype=int))):
+            observed = {n: _steps(calls[k]) for n, calls in after.items()}
+            yield Observation(
+                path=self.path,
+                observed={n: a[::-1] if self.reverse else a for n, a in observed.items()},
+                initial={n: _steps(calls[k][None])[0] for n, calls in before.items()},
+                final={n: a[-1] for n, a in observed.items() if len(a)},
+                reverse=self.reverse,
+                precision=next(iter(observed.values())).dtype.name,
+                attrs={"module": self.op},
+            )
+
+
+def _steps(a: Tensor) -> Tensor:
+    """Return carried values as (time, batch, units); more dimensions are flattened into units."""
+    wide = a.astype(np.float32) if a.dtype == np.float16 else a
+    if wide.ndim < 3:
+        return wide.reshape((len(wide), 1, -1))
+    return wide.reshape((*wide.shape[:2], -1))
+
+
+def show_loop(path: str, scope: Scope, node: onnx.NodeProto, exposure: Exposure) -> ShownLoop:
+    """Show what a loop carries.
+
+    Parameters
+    ----------
+    path : str
+        Its leaf path.
+    scope, node : Scope, onnx.NodeProto
+        The node, and the graph it is in.
+    exposure : Exposure
+        What shows values.
+    """
+    body = scope.body_of(node)
+    carried = _carried(node)
+    names = readable([state.name for state in carried])
+    after, initial = {}, {}
+    for name, state in zip(names, carried, strict=True):
+        value = exposure.value(body, state.after)
+        if value.levels == body.levels:  # else it is not computed by the loop
+            after[name] = replace(value, levels=scope.levels)
+            initial[name] = exposure.value(scope, state.initial)
+    backwards = attributes(node).get("scan_input_directions", [0])
+    return ShownLoop(path, node.op_type, all(backwards), after, initial, scope.levels)

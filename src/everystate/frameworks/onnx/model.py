@@ -1,0 +1,121 @@
+"""ONNX for the public verbs: a model's file, or a `ModelProto`."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cached_property
+from os import fspath
+from typing import Any, NoReturn
+
+import onnx
+
+from everystate.errors import UnsupportedModelError
+from everystate.frameworks.onnx.files import Tensor, is_model_file, read_model
+from everystate.frameworks.onnx.plan import Plan, find, plan
+from everystate.frameworks.onnx.session import Session
+from everystate.recording.recorder import Recorder
+
+_observed: ContextVar[tuple["_Observed", ...]] = ContextVar("onnx_observed", default=())
+"""Models that are being observed, innermost last: `call` runs these."""
+
+
+@dataclass(eq=False)
+class _Observed:
+    """A model as it is run inside a block; it is prepared when it is first run."""
+
+    model: Any
+    recorder: Recorder
+
+    @cached_property
+    def ready(self) -> tuple[Plan, Session, list[str]]:
+        source = read_model(self.model)
+        own = [value.name for value in source.proto.graph.output]
+        made = plan(source, self.recorder.wants)
+        return made, Session(source), own
+
+    def call(self, inputs: Sequence[Any]) -> dict[str, Tensor]:
+        made, session, own = self.ready
+        feeds = session.feeds(inputs)
+        results = session.run(list(dict.fromkeys((*own, *made.outputs))), feeds)
+        everything = {**feeds, **results}
+        self.recorder.begin_run()
+        try:
+            for shown in made.shown:
+                for seen in shown.observations(everything):
+                    self.recorder.observe(seen)
+        finally:
+            self.recorder.end_run()
+        return {name: results[name] for name in own}
+
+
+def matches(model: object) -> bool:
+    """Whether this is a path that ends in ``.onnx``, or a `ModelProto`."""
+    return is_model_file(model) or isinstance(model, onnx.ModelProto)
+
+
+def layers(model: Any) -> list[str]:
+    """Return the leaf path of each recurrent node, direction and loop.
+
+    Raises
+    ------
+    InputError, WeightsError
+        If there is no such file, or it is no ONNX model.
+    UnsupportedModelError
+        If it has no recurrent node.
+    """
+    return list(dict.fromkeys(leaf for found in find(read_model(model)) for leaf in found.leaves))
+
+
+@contextmanager
+def observe(model: Any, recorder: Recorder) -> Iterator[None]:
+    """Have `call` in this block report to `recorder`: a file runs nowhere else."""
+    token = _observed.set((*_observed.get(), _Observed(model, recorder)))
+    try:
+        yield
+    finally:
+        _observed.reset(token)
+
+
+def call(model: Any, inputs: Sequence[Any]) -> dict[str, Tensor]:
+    """Run a model once.
+
+    Parameters
+    ----------
+    model : path or onnx.ModelProto
+        The model.
+    inputs : sequence
+        One mapping from the names of inputs to arrays; or the arrays, in the inputs' order.
+
+    Returns
+    -------
+    dict
+        The model's outputs by name.
+
+    Raises
+    ------
+    InputError, InputTypeError
+        If the inputs do not fit.
+    """
+    for observed in reversed(_observed.get()):
+        if _same(observed.model, model):
+            return observed.call(inputs)
+    source = read_model(model)
+    own = [value.name for value in source.proto.graph.output]
+    find(source)
+    session = Session(source)
+    return session.run(own, session.feeds(inputs))
+
+
+def _same(one: Any, other: Any) -> bool:
+    if is_model_file(one) and is_model_file(other):
+        return str(fspath(one)) == str(fspath(other))
+    return one is other
+
+
+def unroll(layer: Any, *inputs: Any) -> NoReturn:
+    """Refuse: an ONNX model has no layers that can be called, and no gradients."""
+    raise UnsupportedModelError(
+        f"unroll takes a layer or cell, got an ONNX model ({type(layer).__name__}). Use "
+        "es.record(model, inputs)."
+    )

@@ -1,0 +1,117 @@
+"""Leaf paths from the names of nodes, as exporters give them.
+
+PyTorch's calls the nodes of ``encoder.lstm`` ``/encoder/lstm/LSTM`` and ``/encoder/lstm/LSTM_1``;
+they become ``encoder/lstm/layer_0`` and ``encoder/lstm/layer_1``, as in a trace of the PyTorch
+model. A node without a name goes by its operator.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from everystate import schema
+
+RESERVED: Final = (
+    schema.BATCH,
+    schema.TIME,
+    schema.UNIT,
+    schema.FEATURE,
+    schema.LENGTH,
+    schema.STEP,
+    schema.INPUTS,
+)
+"""Names of a trace's own dimensions and coordinates."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a path is made of.
+
+    Parameters
+    ----------
+    name : str
+        The node's name; may be empty.
+    op : str
+        Its operator.
+    within : int, optional
+        Place, in the list, of the loop that it is inside of.
+    weights : str
+        What tells its weights from others': nodes of one module with the same weights are calls
+        of one layer, and share a path.
+    """
+
+    name: str
+    op: str
+    within: int | None = None
+    weights: str = ""
+
+
+def paths(nodes: Sequence[Named]) -> list[str]:
+    """Return the path of each node; the loop that a node is inside of comes before it.
+
+    Examples
+    --------
+    >>> paths([Named("/enc/LSTM", "LSTM", None, "a"), Named("/enc/LSTM_1", "LSTM", None, "b")])
+    ['enc/layer_0', 'enc/layer_1']
+    >>> paths([Named("", "GRU"), Named("decoder.rnn:0", "RNN")])
+    ['gru', 'decoder/rnn_0']
+    """
+    found: list[str] = []
+    owner: dict[str, tuple[str, str]] = {}
+    for node, local in zip(nodes, _within_modules(nodes), strict=True):
+        wanted = local if node.within is None else f"{found[node.within]}/{local}"
+        path, count = wanted, 0
+        while owner.setdefault(path, (node.op, node.weights)) != (node.op, node.weights):
+            count += 1
+            path = f"{wanted}_{count}"
+        found.append(path)
+    return found
+
+
+def _within_modules(nodes: Sequence[Named]) -> list[str]:
+    """Return paths from the names alone: modules, then operators or layers that share one."""
+    modules = [_module(node) for node in nodes]
+    inside: dict[str, list[Named]] = {}
+    for node, module in zip(nodes, modules, strict=True):
+        inside.setdefault(module, []).append(node)
+    found = []
+    for node, module in zip(nodes, modules, strict=True):
+        if not module:
+            found.append(node.op.lower())
+            continue
+        several = len({other.op for other in inside[module]}) > 1
+        layers = list(dict.fromkeys(n.weights for n in inside[module] if n.op == node.op))
+        parts = [module]
+        parts += [node.op.lower()] if several else []
+        parts += [f"layer_{layers.index(node.weights)}"] if len(layers) > 1 else []
+        found.append("/".join(parts))
+    return found
+
+
+def _module(node: Named) -> str:
+    """Return a node's name as a path, without the operator that exporters end it with."""
+    parts = [re.sub(r"[^\w-]+", "_", part).strip("_") for part in re.split(r"[/.]+", node.name)]
+    parts = [part for part in parts if part]
+    if parts and re.fullmatch(rf"{node.op}(_+\d+)?", parts[-1]):
+        parts.pop()
+    return "/".join(parts)
+
+
+def readable(names: Sequence[str]) -> list[str]:
+    """Return names of carried values as names of variables, no two alike.
+
+    Examples
+    --------
+    >>> readable(["/loop/h.1", "h_1", "", "time"])
+    ['loop_h_1', 'h_1', 'state_2', 'state_time']
+    """
+    found: list[str] = []
+    for k, name in enumerate(names):
+        clean = re.sub(r"\W+", "_", name).strip("_") or f"state_{k}"
+        if clean in RESERVED or clean.startswith(schema.INITIAL):
+            clean = f"state_{clean}"
+        while clean in found:
+            clean += "_"
+        found.append(clean)
+    return found

@@ -1,0 +1,121 @@
+"""What is shown of a model: its recurrent nodes and loops, each by its path."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from everystate.errors import UnsupportedModelError
+from everystate.frameworks.onnx.files import Source
+from everystate.frameworks.onnx.graph import Exposure, Scope
+from everystate.frameworks.onnx.loops import ShownLoop, is_loop, show_loop
+from everystate.frameworks.onnx.naming import Named, paths
+from everystate.frameworks.onnx.nodes import directions
+from everystate.frameworks.onnx.recurrent import ShownNode, is_recurrent, show_node, time_first
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A recurrent node or loop, the graph it is in, and its path."""
+
+    path: str
+    scope: Scope
+    node: onnx.NodeProto
+
+    @property
+    def leaves(self) -> list[str]:
+        """Its leaf paths: one for each direction."""
+        if not is_recurrent(self.node):
+            return [self.path]
+        ways = directions(self.path, self.node)
+        return [f"{self.path}/{way.name}" if way.name else self.path for way in ways]
+
+
+def find(source: Source) -> list[Found]:
+    """Return what there is to record in a model; its nodes of ``layout=1`` are rewritten.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If there is nothing.
+    """
+    time_first(source.proto.graph)
+    met = [
+        (scope, node)
+        for scope, node in Scope(source.proto.graph).walk()
+        if scope.visible and (is_recurrent(node) or is_loop(node))
+    ]
+    if not met:
+        raise UnsupportedModelError(_nothing(source))
+    place = {tuple(node.output): k for k, (_, node) in enumerate(met)}
+    named = [
+        Named(node.name, node.op_type, _around(scope, place), _weights(node, k))
+        for k, (scope, node) in enumerate(met)
+    ]
+    return [Found(path, *pair) for path, pair in zip(paths(named), met, strict=True)]
+
+
+def _around(scope: Scope, place: dict[tuple[str, ...], int]) -> int | None:
+    """Return the place of the loop next around a scope, among those that are recorded."""
+    while scope.parent is not None and scope.node is not None:
+        if (found := place.get(tuple(scope.node.output))) is not None:
+            return found
+        scope = scope.parent
+    return None
+
+
+def _weights(node: onnx.NodeProto, k: int) -> str:
+    return " ".join(node.input[1:3]) if is_recurrent(node) else str(k)
+
+
+def _nothing(source: Source) -> str:
+    scopes = list(Scope(source.proto.graph).walk())
+    hidden = [scope.node.op_type for scope, n in scopes if is_recurrent(n) and scope.node]
+    if hidden:
+        return (
+            f"{source.name}: its recurrent nodes are inside of {', '.join(sorted(set(hidden)))}, "
+            "whose bodies onnxruntime does not show; known are Loop, Scan and If."
+        )
+    kinds = sorted({node.op_type for _, node in scopes})
+    return (
+        f"{source.name} has no recurrent node; it is made of {', '.join(kinds[:12])}. Known are "
+        "LSTM, GRU, RNN, and Scan and Loop that carry values."
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A model that shows what is wanted of it.
+
+    Parameters
+    ----------
+    source : Source
+        The model, changed.
+    outputs : list of str
+        What it puts out beside its own outputs.
+    shown : list of ShownNode or ShownLoop
+        What makes observations of these.
+    """
+
+    source: Source
+    outputs: list[str]
+    shown: Sequence[ShownNode | ShownLoop]
+
+
+def plan(source: Source, wants: Callable[[str], bool]) -> Plan:
+    """Make a model show its recurrent nodes and loops.
+
+    Parameters
+    ----------
+    source : Source
+        Its graph is changed: outputs are added.
+    wants : callable
+        Whether a leaf's path is wanted.
+    """
+    exposure = Exposure(source)
+    shown: list[ShownNode | ShownLoop] = []
+    for found in find(source):
+        if any(wants(leaf) for leaf in found.leaves):
+            show = show_node if is_recurrent(found.node) else show_loop
+            shown.append(show(found.path, found.scope, found.node, exposure))
+    return Plan(source, exposure.outputs, shown)
