@@ -50,12 +50,12 @@ def count_renames(last, done):
         setattr(os, name, counted(name))
 
 def mark_before_data():
-    real, held = writer._write_shards, []
+    real, held = writer.write_shards, []
     def late(*write):
         held.append(write)
         if len(held) > 3:
             real(*held.pop(0))
-    writer._write_shards = late
+    writer.write_shards = late
 
 for line in sys.stdin:
     job = json.loads(line)
@@ -301,7 +301,7 @@ def test_layers_not_begun_are_left_out(trace, tmp_path, small_blocks):
 
 def test_nothing_is_left_of_a_trace_without_a_block(trace, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "everystate.storage.writer._write_shards", lambda *_: (_ for _ in ()).throw(MemoryError())
+        "everystate.storage.writer.write_shards", lambda *_: (_ for _ in ()).throw(MemoryError())
     )
     with pytest.raises(MemoryError):
         es.save_trace(trace, tmp_path / "run.zarr")

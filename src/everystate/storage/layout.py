@@ -52,7 +52,7 @@ def block_steps(variables: Mapping[str, xr.Variable]) -> int:
         A power of two.
     """
     widest = max(_bytes_at(variable, {schema.TIME}) for variable in variables.values())
-    return max(MIN_STEPS, _power_of_two(SHARD_BYTES // widest))
+    return max(MIN_STEPS, power_of_two(SHARD_BYTES // widest))
 
 
 def grid(variable: xr.Variable, block: int) -> Grid:
@@ -71,7 +71,7 @@ def grid(variable: xr.Variable, block: int) -> Grid:
         Cut along ``time``, and along ``batch`` where a block would make too large a shard.
     """
     steps = variable.sizes[schema.TIME]
-    chunk_steps = _power_of_two(CHUNK_BYTES // _bytes_at(variable, {schema.TIME}))
+    chunk_steps = power_of_two(CHUNK_BYTES // _bytes_at(variable, {schema.TIME}))
     chunk_steps = max(1, min(max(chunk_steps, MIN_STEPS), block, steps))
     # A trace shorter than one block is one shard, just long enough.
     shard_steps = block if steps > block else ceil(max(steps, 1) / chunk_steps) * chunk_steps
@@ -99,6 +99,6 @@ def _bytes_at(variable: xr.Variable, fixed: set[str]) -> int:
     return int(variable.dtype.itemsize * prod(sizes))
 
 
-def _power_of_two(number: int) -> int:
+def power_of_two(number: int) -> int:
     """Return the largest power of two that is not above `number`, and at least 1."""
     return 1 << (max(number, 1).bit_length() - 1)

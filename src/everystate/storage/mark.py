@@ -31,6 +31,10 @@ class Mark:
     variables : dict of str to dict of str to str
         Dtype of each variable of each group, in the trace's own order: Zarr sorts them, and CF
         conventions lose the resolution of datetimes.
+    attrs : dict of str to dict
+        Attributes of a layer that change while it is written, such as the largest error so far.
+    carried : dict
+        What a recording that was stopped needs to go on (see `TraceAppender`).
     id : str
         Changes when a trace is overwritten, so that whoever still reads the old one can tell.
     """
@@ -38,6 +42,8 @@ class Mark:
     done: dict[str, int] = field(default_factory=dict)
     total: dict[str, int] = field(default_factory=dict)
     variables: dict[str, dict[str, str]] = field(default_factory=dict)
+    attrs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    carried: dict[str, Any] = field(default_factory=dict)
     id: str = field(default_factory=lambda: uuid4().hex)
 
     def save(self, folder: Path) -> None:

@@ -8,9 +8,9 @@ import os
 import shutil
 from pathlib import Path
 
-from everystate.errors import TraceWriteError
+from everystate.errors import EverystateError, TraceWriteError
 from everystate.storage.lock import FolderLock, is_being_written
-from everystate.storage.mark import FILE_NAME
+from everystate.storage.mark import FILE_NAME, Mark
 
 WRITING = ".writing"
 REPLACED = ".replaced"
@@ -27,6 +27,8 @@ class Place:
         Where the trace shall be.
     overwrite : bool
         Whether to replace the Zarr store that is there.
+    resume : bool
+        Whether to go on with a recording that was stopped, if there is one.
 
     Attributes
     ----------
@@ -34,6 +36,8 @@ class Place:
         Where to write; it changes with `publish` and `replace`.
     replaces : bool
         Whether there is something to replace.
+    resumed : Mark or None
+        The mark of the recording that goes on, if one does.
 
     Raises
     ------
@@ -43,7 +47,9 @@ class Place:
         If a folder cannot be made there.
     """
 
-    def __init__(self, path: str | os.PathLike[str], overwrite: bool) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], overwrite: bool, resume: bool = False
+    ) -> None:
         if "://" in os.fspath(path):
             raise TraceWriteError(
                 f"{path}: traces are written to local folders only. Save it to one and copy that "
@@ -51,23 +57,36 @@ class Place:
             )
         # A link is followed: what it points to is replaced, not the link.
         self._target = Path(path).resolve()
-        self.replaces = _must_replace(self._target, overwrite)
         self.folder, self._old = (
             self._target.with_name(self._target.name + end) for end in (WRITING, REPLACED)
         )
-        for folder in (self.folder, self._old):
-            _check_leftover(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.resumed = self._stopped() if resume else None
+        if self.resumed is None:
+            self.replaces = _must_replace(self._target, overwrite)
+            for folder in (self.folder, self._old):
+                _check_leftover(folder)
+            self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._lock = FolderLock(self.folder)
         except BlockingIOError as error:
             raise _busy(self._target) from error
-        for child in self.folder.iterdir():
-            shutil.rmtree(child) if child.is_dir() else child.unlink()
+        if self.resumed is None:
+            for child in self.folder.iterdir():
+                shutil.rmtree(child) if child.is_dir() else child.unlink()
+
+    def _stopped(self) -> Mark | None:
+        """Return the mark of a recording that was stopped, and write where it was written."""
+        for folder in (self.folder, self._target):
+            mark = Mark.load(folder)
+            if mark is not None and "step" in mark.carried:
+                self.replaces = folder != self._target and _is_store(self._target)
+                self.folder = folder
+                return mark
+        return None
 
     def publish(self) -> None:
         """Let a new trace appear at its path, laid out but incomplete."""
-        if self.replaces:
+        if self.replaces or self.folder == self._target:
             return
         if self._target.is_dir():
             self._target.rmdir()  # It was empty. Windows would not rename onto it.
@@ -93,6 +112,19 @@ class Place:
         if not self._has_replaced:
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def tidy(self) -> str:
+        """Keep of an interrupted trace only what can be used, and say what that is."""
+        mark = Mark.load(self.folder)
+        can_go_on = mark is not None and "step" in mark.carried
+        if mark is not None and (can_go_on or (mark.steps_done and not self.replaces)):
+            go_on = ", or go on with resume=True" if can_go_on else ""
+            return (
+                f"Completely written: {mark.describe()}. Open that with "
+                f"es.open_trace({str(self.folder)!r}, incomplete='trim'){go_on}."
+            )
+        self.discard()
+        return "The trace that was there is untouched." if self.replaces else "Nothing is left of it."
+
     def release(self) -> None:
         """Let others write here; the replaced trace goes."""
         self._lock.release()
@@ -103,6 +135,18 @@ class Place:
     @property
     def _has_replaced(self) -> bool:
         return self.replaces and self.folder == self._target
+
+
+def taken(path: str | os.PathLike[str], *, overwrite: bool, resume: bool = False) -> Place:
+    """Return a `Place`, or raise `TraceWriteError` also where a folder cannot be made."""
+    try:
+        return Place(path, overwrite, resume)
+    except EverystateError:
+        raise
+    except OSError as error:
+        raise TraceWriteError(
+            f"{path}: a folder cannot be made here: {error}. Choose a path where you may write."
+        ) from error
 
 
 def _must_replace(target: Path, overwrite: bool) -> bool:

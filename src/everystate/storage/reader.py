@@ -147,7 +147,7 @@ def _datasets(folder: Path, mark: Mark | None) -> dict[str, xr.Dataset]:
         store, known = stores[path], mark.variables.get(path, {})
         steps = mark.common_steps(path)
         _check_files(folder, store, known, steps)
-        dataset = _open_exactly(store, known)
+        dataset = _open_exactly(store, known).assign_attrs(mark.attrs.get(path, {}))
         datasets[path] = dataset.isel({schema.TIME: slice(0, steps)}, missing_dims="ignore")
     return datasets
 

@@ -1,8 +1,6 @@
 """`save_trace`: a trace, held or lazy, to a Zarr store on disk."""
 
-import errno
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,14 +14,12 @@ from everystate.errors import (
     TraceWriteError,
 )
 from everystate.storage.layout import block_steps
-from everystate.storage.mark import Mark
-from everystate.storage.place import Place
+from everystate.storage.place import Place, taken
+from everystate.storage.refusal import refusal
 from everystate.storage.writer import TraceWriter, lay_out, nodes, streamed
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all, of all layers together."""
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def save_trace(
@@ -85,7 +81,7 @@ def save_trace(
     >>> folder.cleanup()
     """
     _check(trace)
-    place = _take(path, overwrite)
+    place = taken(path, overwrite=overwrite)
     try:
         _lay_out(trace, place)
         place.publish()
@@ -97,8 +93,8 @@ def save_trace(
         writer.finish()
         place.replace()
     except BaseException as error:
-        reason = _reason(error, place)
-        left = _tidy(place)
+        reason = refusal(error, place.folder)
+        left = place.tidy()
         if reason is None:
             raise
         raise TraceWriteError(f"{path}: {reason} {left}") from error
@@ -119,17 +115,6 @@ def _check(trace: object) -> None:
             "trace, or only a part of one, or lost its attributes on the way. Save the whole "
             "trace, or give it the attributes of the one it comes from: part.attrs = trace.attrs."
         )
-
-
-def _take(path: str | os.PathLike[str], overwrite: bool) -> Place:
-    try:
-        return Place(path, overwrite)
-    except EverystateError:
-        raise
-    except OSError as error:
-        raise TraceWriteError(
-            f"{path}: a folder cannot be made here: {error}. Choose a path where you may write."
-        ) from error
 
 
 def _lay_out(trace: xr.DataTree, place: Place) -> None:
@@ -162,29 +147,3 @@ def _blocks(trace: xr.DataTree) -> Iterator[tuple[str, int, dict[str, xr.Variabl
         variables, block, _ = layers[group]
         window = {schema.TIME: slice(start, start + block)}
         yield group, start, {name: variable.isel(window) for name, variable in variables.items()}
-
-
-def _tidy(place: Place) -> str:
-    """Keep of an interrupted trace only what can be used, and say what that is."""
-    mark = Mark.load(place.folder)
-    if not place.replaces and mark is not None and mark.steps_done:
-        return (
-            f"Completely written: {mark.describe()}. Open that with "
-            f"es.open_trace({str(place.folder)!r}, incomplete='trim')."
-        )
-    place.discard()
-    return "The trace that was there is untouched." if place.replaces else "Nothing is left of it."
-
-
-def _reason(error: BaseException, place: Place) -> str | None:
-    """Say why the disk refused; None if it was not the disk."""
-    # A damaged source, read while it is saved, is an OSError too, but has said so itself.
-    if not isinstance(error, OSError) or isinstance(error, EverystateError):
-        return None
-    if error.errno not in NO_ROOM:
-        return f"the trace could not be written: {error}."
-    free = shutil.disk_usage(place.folder.parent).free
-    return (
-        f"there is no room left for the trace ({error.strerror}; {free / 1e6:,.1f} MB free). Free "
-        "some, choose another disk, or record less: variables=, units=, every= or dtype= of Select."
-    )

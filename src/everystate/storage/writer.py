@@ -27,7 +27,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from everystate import schema
 from everystate.storage.layout import Grid, block_steps, grid
-from everystate.storage.mark import FILE_NAME, Mark
+from everystate.storage.mark import Mark
 
 # The checksum comes last, so that it is of the bytes on the disk.
 CODECS = (BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec())
@@ -73,28 +73,57 @@ def lay_out(folder: Path, tree: xr.DataTree) -> None:
         if path == "/":
             rest = rest.assign_attrs({schema.COMPLETE_ATTR: 0})
         if blocks:
-            _create_streamed(folder, path, dataset[list(blocks)])
+            create_streamed(folder, path, dataset, blocks, block_steps(blocks))
             mark.done[path], mark.total[path] = 0, dataset.sizes[schema.TIME]
-        _write_rest(folder, path, rest)
+        write_rest(folder, path, rest)
         mark.variables[path] = {str(n): str(v.dtype) for n, v in dataset.variables.items()}
-    with _expected_warnings():
-        zarr.consolidate_metadata(str(folder), zarr_format=3)
+    consolidate(folder)
     mark.save(folder)
 
 
-def _create_streamed(folder: Path, path: str, dataset: xr.Dataset) -> None:
-    """Create the arrays along ``time``: by xarray at no steps, resized to all of them."""
-    block = block_steps(streamed(dataset))
-    grids = {name: grid(variable, block) for name, variable in streamed(dataset).items()}
-    empty = dataset.isel({schema.TIME: slice(0, 0)}).drop_vars(list(dataset.coords))
+def consolidate(folder: Path) -> None:
+    """Gather all metadata in the root's file, which is what a reader sees."""
+    with _expected_warnings():
+        zarr.consolidate_metadata(str(folder), zarr_format=3)
+
+
+def create_streamed(
+    folder: Path, path: str, dataset: xr.Dataset, variables: Mapping[str, xr.Variable], block: int
+) -> None:
+    """Create a layer's arrays along ``time``: by xarray at no steps, resized to all of them.
+
+    Parameters
+    ----------
+    folder : Path
+        The store's folder.
+    path : str
+        The layer's group.
+    dataset : xarray.Dataset
+        The layer.
+    variables : mapping of str to xarray.Variable
+        Those of its variables that are written in blocks of time.
+    block : int
+        Steps of a block.
+    """
+    grids = {name: grid(variable, block) for name, variable in variables.items()}
+    empty = dataset.isel({schema.TIME: slice(0, 0)})
+    empty = empty.drop_vars([name for name in empty.variables if name not in variables])
+    empty.attrs = {}
     encoding = {name: _encoding(empty[name].dtype, cut) for name, cut in grids.items()}
     _to_zarr(empty, folder, path, encoding)
     for name in grids:
-        array = zarr.open_array(str(folder), path=f"{path}/{name}".lstrip("/"), mode="r+")
-        array.resize(dataset[name].shape)
+        open_streamed(folder, path, name).resize(variables[name].shape)
 
 
-def _write_rest(folder: Path, path: str, dataset: xr.Dataset) -> None:
+def open_streamed(folder: Path, path: str, name: str) -> zarr.Array[Any]:
+    """Return an array that `create_streamed` made, to be written."""
+    array = zarr.open_array(str(folder), path=f"{path}/{name}".lstrip("/"), mode="r+")
+    # A chunk of nothing but NaN is data too; open_array ignores this as its argument.
+    return array.with_config({"write_empty_chunks": True})
+
+
+def write_rest(folder: Path, path: str, dataset: xr.Dataset) -> None:
+    """Write what of a group is written at once: its attributes, and all without a time axis."""
     # Zarr has a specification for strings of any length, but none for those of a fixed one.
     texts = [name for name, variable in dataset.variables.items() if variable.dtype.kind == "U"]
     dataset = dataset.assign({name: dataset[name].astype(object) for name in texts})
@@ -136,7 +165,7 @@ def _expected_warnings() -> Iterator[None]:
         for message in (
             "Consolidated metadata is currently not part",  # who lacks it lists folders instead
             ".*does not have a Zarr V3 specification",  # labels that are bytes
-            f".*{FILE_NAME} is not recognized",  # the mark
+            r".*everystate\.\S+ is not recognized",  # the mark, and what it refers to
         ):
             warnings.filterwarnings("ignore", message)
         yield
@@ -160,7 +189,7 @@ class TraceWriter:
         mark = Mark.load(folder)
         assert mark is not None, f"{folder} is not laid out"
         self.folder, self.mark = folder, mark
-        self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._arrays: dict[tuple[str, str], zarr.Array[Any]] = {}
 
     def write(self, path: str, start: int, block: Mapping[str, xr.Variable]) -> None:
         """Write one block of one layer, and advance the mark past it.
@@ -177,25 +206,28 @@ class TraceWriter:
         stop = start
         for name, variable in block.items():
             stop = start + variable.sizes[schema.TIME]
-            _write_shards(self._array(f"{path}/{name}"), variable, start)
+            write_shards(self._array(path, name), variable, start)
         self.mark.done[path] = stop
         self.mark.save(self.folder)
 
     def finish(self) -> None:
         """Say that the trace is complete."""
-        with _expected_warnings():
-            root = zarr.open_group(str(self.folder), mode="r+", use_consolidated=True)
-            root.attrs[schema.COMPLETE_ATTR] = 1
+        say_complete(self.folder)
 
-    def _array(self, path: str) -> zarr.Array[Any]:
-        if path not in self._arrays:
-            array = zarr.open_array(str(self.folder), path=path.lstrip("/"), mode="r+")
-            # A chunk of nothing but NaN is data too; open_array ignores this as its argument.
-            self._arrays[path] = array.with_config({"write_empty_chunks": True})
-        return self._arrays[path]
+    def _array(self, path: str, name: str) -> zarr.Array[Any]:
+        if (path, name) not in self._arrays:
+            self._arrays[path, name] = open_streamed(self.folder, path, name)
+        return self._arrays[path, name]
 
 
-def _write_shards(array: zarr.Array[Any], variable: xr.Variable, start: int) -> None:
+def say_complete(folder: Path) -> None:
+    """Set the root's attribute ``complete``, the last thing to be written of a trace."""
+    with _expected_warnings():
+        root = zarr.open_group(str(folder), mode="r+", use_consolidated=True)
+        root.attrs[schema.COMPLETE_ATTR] = 1
+
+
+def write_shards(array: zarr.Array[Any], variable: xr.Variable, start: int) -> None:
     """Write a block file by file: a lazy source is never held as a whole."""
     rows = variable.sizes.get(schema.BATCH, 1)
     step = (array.shards or array.chunks)[variable.get_axis_num(schema.BATCH)] if rows > 1 else 1
