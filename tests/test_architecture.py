@@ -43,6 +43,7 @@ ALLOWED = {
     "cells": {"numpy", "array_api_compat"},
     "recording": {"numpy", "array_api_compat", "xarray"},
     "storage": {"numpy", "xarray", "zarr"},
+    "streaming": {"numpy", "array_api_compat", "xarray"},
     "analysis": {"numpy", "array_api_compat", "xarray"},
 }
 """Packages outside the standard library that a part of the core may import at import time."""

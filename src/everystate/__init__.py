@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from everystate.analysis.compare import compare as compare
-    from everystate.recording.record import record as record
-    from everystate.recording.record import recording as recording
-    from everystate.recording.record import unroll as unroll
     from everystate.recording.selection import Select as Select
     from everystate.storage import open_trace as open_trace
     from everystate.storage import save_trace as save_trace
+    from everystate.streaming.verbs import record as record
+    from everystate.streaming.verbs import recording as recording
+    from everystate.streaming.verbs import unroll as unroll
     from everystate.views.report import report as report
     from everystate.views.summary import summary as summary
 
@@ -20,12 +20,12 @@ _PUBLIC = {
     "Select": "everystate.recording.selection",
     "compare": "everystate.analysis.compare",
     "open_trace": "everystate.storage",
-    "record": "everystate.recording.record",
-    "recording": "everystate.recording.record",
+    "record": "everystate.streaming.verbs",
+    "recording": "everystate.streaming.verbs",
     "report": "everystate.views.report",
     "save_trace": "everystate.storage",
     "summary": "everystate.views.summary",
-    "unroll": "everystate.recording.record",
+    "unroll": "everystate.streaming.verbs",
 }
 
 __all__ = [

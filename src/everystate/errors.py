@@ -45,6 +45,14 @@ class InputTypeError(EverystateError, TypeError):
     """The model's input has the wrong dtype, device or Python type."""
 
 
+class UncuttableError(EverystateError, MemoryError):
+    """The model cannot run in chunks of time, and run whole it would need too much memory."""
+
+
+class ResumeError(EverystateError, ValueError):
+    """A recording cannot be gone on with: it was of another model, input or selection."""
+
+
 class NothingRecordedError(EverystateError, RuntimeError):
     """The block ended, or the model ran, without one recurrent layer being called."""
 

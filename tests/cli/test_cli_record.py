@@ -268,7 +268,7 @@ def test_an_interruption_says_what_was_saved(run, weights, data, monkeypatch, wh
         raise KeyboardInterrupt
 
     module, verb = {
-        "recording": ("everystate.recording.record", "record"),
+        "recording": ("everystate.streaming.verbs", "record"),
         "writing": ("everystate.storage", "save_trace"),
     }[where]
     monkeypatch.setattr(import_module(module), verb, interrupt)

@@ -38,7 +38,9 @@ FILES: Final[Mapping[str, str]] = {
 class Framework(Protocol):
     """What a framework module offers: these functions, and nothing else.
 
-    ``everystate.testing.FrameworkContract`` holds the contract as tests.
+    ``everystate.testing.FrameworkContract`` holds the contract as tests. A module may also offer
+    ``stream(model)``, which returns a `everystate.recording.stream.Stream` and lets long
+    sequences be cut.
     """
 
     def matches(self, model: object) -> bool:
@@ -102,6 +104,12 @@ def framework_of_file(model: object) -> str | None:
         return "tensorflow"
     known = FILES.get(path.suffix.lower())
     return known if known in _own_modules() else None
+
+
+def model_name(model: object) -> str:
+    """Return what a model is called in messages and in the trace's attributes."""
+    named = isinstance(model, str) or hasattr(model, "__fspath__")
+    return str(model) if named else type(model).__qualname__
 
 
 def _load(name: str) -> Framework:

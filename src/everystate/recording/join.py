@@ -1,6 +1,6 @@
 """Joining the calls of one recording: along ``batch``, or along ``time`` for a stateful stream."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Literal, get_args
 
@@ -12,6 +12,7 @@ from everystate.recording.replay import Recorded
 
 Along = Literal["batch", "time"]
 ALONG: Final = get_args(Along)
+Attribute = str | int | float
 
 
 def join(parts: Sequence[Recorded], along: Along) -> Recorded:
@@ -63,7 +64,7 @@ def fill(sequence: Recorded, chunk: Recorded) -> bool:
     for name, room in sequence.room.items():
         room[start:stop] = chunk.variables[name]
         sequence.variables[name] = room[:stop]
-    sequence.attrs = _worst([sequence, chunk])
+    sequence.attrs = worst([sequence.attrs, chunk.attrs])
     sequence.steps = np.concatenate([sequence.steps, chunk.steps + sequence.length])
     sequence.length += chunk.length
     sequence.final = chunk.final
@@ -99,7 +100,7 @@ def _along_batch(parts: Sequence[Recorded]) -> Recorded:
         initial=_each(parts, lambda p: p.initial, 0),
         final=_each(parts, lambda p: p.final, 0),
         lengths=np.concatenate([_lengths(p) for p in parts]) if ragged else None,
-        attrs=_worst(parts),
+        attrs=worst([p.attrs for p in parts]),
     )
 
 
@@ -117,13 +118,11 @@ def _along_time(parts: Sequence[Recorded]) -> Recorded:
                 f"{first.path}: call {k} has rows shorter than its {part.length} steps, so the "
                 "next call cannot follow them in time. Join along='batch'."
             )
-    attrs = _worst(parts)
+    attrs = worst([p.attrs for p in parts])
     starts = np.cumsum([0, *(p.length for p in parts)])
-    breaks = [
-        int(s) for s, a, b in zip(starts[1:], parts, parts[1:], strict=False) if _breaks(a, b)
-    ]
-    if breaks:
-        attrs["state_resets"] = ", ".join(map(str, breaks))
+    resets = [int(s) for s, a, b in zip(starts[1:], parts, parts[1:], strict=False) if breaks(a, b)]
+    if resets:
+        attrs["state_resets"] = ", ".join(map(str, resets))
     last = parts[-1]
     lengths = None if last.lengths is None else last.lengths + int(starts[-2])
     return replace(
@@ -137,8 +136,8 @@ def _along_time(parts: Sequence[Recorded]) -> Recorded:
     )
 
 
-def _breaks(before: Recorded, after: Recorded) -> bool:
-    """Whether a call starts from another state than the one before it ended with."""
+def breaks(before: Recorded, after: Recorded) -> bool:
+    """Return whether a call starts from another state than the one before it ended with."""
     known = [name for name in after.initial if name in before.final]
     return not all(np.array_equal(before.final[n], after.initial[n], equal_nan=True) for n in known)
 
@@ -167,13 +166,14 @@ def _lengths(part: Recorded) -> npt.NDArray[np.int64]:
     return np.full(_rows(part), part.length) if part.lengths is None else part.lengths
 
 
-def _worst(parts: Sequence[Recorded]) -> dict[str, str | int | float]:
-    attrs = dict(parts[0].attrs)
+def worst(parts: Sequence[Mapping[str, Attribute]]) -> dict[str, Attribute]:
+    """Return the attributes of several parts together: the largest errors, sums of counts."""
+    attrs = {name: value for part in reversed(parts) for name, value in part.items()}
     for name in attrs:
         if name.startswith("max_error_") or name == "error_over_rounding":
-            attrs[name] = max(float(p.attrs.get(name, 0.0)) for p in parts)
+            attrs[name] = max(float(p.get(name, 0.0)) for p in parts)
         elif name in ("unverified_values", "edited_steps", "weights_changed"):
-            attrs[name] = sum(int(p.attrs.get(name, 0)) for p in parts)
+            attrs[name] = sum(int(p.get(name, 0)) for p in parts)
     return attrs
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -157,14 +157,7 @@ class Recorder:
         """
         if not self.wants(seen.path):
             return
-        if not seen.steps or not seen.batch:
-            raise InputError(
-                f"{seen.path}: got {seen.steps} time steps of {seen.batch} rows, expected 1 or "
-                "more of each. There is nothing to record; check what the model was given."
-            )
-        self._called.add(seen.path)
-        if seen.inputs is not None and _odd(seen.inputs, range(seen.steps), seen.lengths):
-            self._odd_inputs.add(seen.path)
+        self._check(seen)
         sequences = self._sequences(seen.path, goes_on)
         call = seen.path, len(sequences) - goes_on
         offset = self._offset(call, seen, goes_on)
@@ -179,6 +172,17 @@ class Recorder:
             sequences.append([recorded])
         elif not fill(sequences[-1][-1], recorded):
             sequences[-1].append(recorded)
+
+    def _check(self, seen: Observation) -> None:
+        """Refuse a sequence without steps or rows; note NaN or infinity in what it was given."""
+        if not seen.steps or not seen.batch:
+            raise InputError(
+                f"{seen.path}: got {seen.steps} time steps of {seen.batch} rows, expected 1 or "
+                "more of each. There is nothing to record; check what the model was given."
+            )
+        self._called.add(seen.path)
+        if seen.inputs is not None and _odd(seen.inputs, range(seen.steps), seen.lengths):
+            self._odd_inputs.add(seen.path)
 
     def _sequences(self, path: str, goes_on: bool) -> list[list[Recorded]]:
         """Return the layer's sequences in the run that the next one belongs to."""
@@ -262,23 +266,26 @@ class Recorder:
             raise SelectionError(
                 f"{path}: window={self.select.window!r} holds none of the {joined.length} steps."
             )
-        if "state_resets" in joined.attrs:
+        self._warn(path, joined.attrs, odd_variables(joined), sequences[0].path)
+        return joined
+
+    def _warn(self, path: str, attrs: Mapping[str, Any], odd: list[str], layer: str) -> None:
+        """Warn of what a leaf's user would not expect: resets, training, NaN."""
+        if "state_resets" in attrs:
             warn(
                 f"{path}: calls joined along time do not start from the state the call before "
-                f"ended with, at steps {joined.attrs['state_resets']}. Pass the state on if this "
+                f"ended with, at steps {attrs['state_resets']}. Pass the state on if this "
                 "is one stream, or join along='batch'."
             )
-        if joined.attrs.get("weights_changed"):
+        if attrs.get("weights_changed"):
             warn(
                 f"{path}: its weights changed between the calls joined here, so one trace shows "
                 "several models; weights_sha256 is of the first. Record each in a block of its own."
             )
-        odd = [n for n, a in joined.variables.items() if _odd(a, joined.steps, joined.lengths)]
-        if sequences[0].path in self._odd_inputs:
+        if layer in self._odd_inputs:
             odd = ["its input", *(name for name in odd if name != schema.INPUTS)]
         if odd:
             warn(f"{path}: NaN or infinite values in {', '.join(odd)}, recorded as they are.")
-        return joined
 
 
 def _one(pieces: Sequence[Recorded]) -> Recorded:
@@ -286,6 +293,11 @@ def _one(pieces: Sequence[Recorded]) -> Recorded:
     joined = join(pieces, "time")
     joined.attrs.pop("state_resets", None)
     return joined
+
+
+def odd_variables(recorded: Recorded) -> list[str]:
+    """Return the variables that hold NaN or infinity before the rows' ends."""
+    return [n for n, a in recorded.variables.items() if _odd(a, recorded.steps, recorded.lengths)]
 
 
 def _odd(a: Array, steps: Sequence[int] | npt.NDArray[np.int64], lengths: Lengths | None) -> bool:

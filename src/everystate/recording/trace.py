@@ -53,12 +53,12 @@ def build_trace(
         If there are more or fewer labels than steps or rows, or labels that cannot be stored.
     """
     found = {layer.path: layer for layer in layers}
-    leaves = {_leaf_path(path, found): _leaf(found[path], time, batch) for path in found}
-    root = xr.Dataset(attrs=_root_attrs(model, frameworks))
+    leaves = {leaf_path(path, found): build_leaf(found[path], time, batch) for path in found}
+    root = xr.Dataset(attrs=root_attrs(model, frameworks))
     return xr.DataTree.from_dict({"/": root, **leaves})
 
 
-def _leaf_path(path: str, paths: Collection[str]) -> str:
+def leaf_path(path: str, paths: Collection[str]) -> str:
     """Return a path of the layer's own that no other layer is inside of.
 
     A node's children must share its coordinates, which another layer's would not.
@@ -71,7 +71,8 @@ def _leaf_path(path: str, paths: Collection[str]) -> str:
     return own
 
 
-def _leaf(layer: Recorded, time: Labels, batch: Labels) -> xr.Dataset:
+def build_leaf(layer: Recorded, time: Labels, batch: Labels) -> xr.Dataset:
+    """Return one layer's dataset, labels as in `build_trace`."""
     variables = {}
     for name, array in layer.variables.items():
         dims = (schema.BATCH, schema.TIME, layer.dims[name])
@@ -88,10 +89,11 @@ def _leaf(layer: Recorded, time: Labels, batch: Labels) -> xr.Dataset:
 
 def _coords(layer: Recorded, time: Labels, batch: Labels) -> dict[str, xr.Variable]:
     rows = next(iter(layer.variables.values())).shape[1]
+    steps: npt.NDArray[np.generic] = layer.steps
+    if time is not None:
+        steps = _labels(time, layer.length, "time", layer.path)[layer.steps]
     coords = {
-        schema.TIME: xr.Variable(
-            schema.TIME, _labels(time, layer.length, "time", layer.path)[layer.steps]
-        ),
+        schema.TIME: xr.Variable(schema.TIME, steps),
         schema.BATCH: xr.Variable(schema.BATCH, _labels(batch, rows, "batch", layer.path)),
     }
     sizes = {layer.dims[n]: a.shape[2] for n, a in layer.variables.items()}
@@ -182,7 +184,8 @@ def weights_digest(weights: Weights) -> str:
     return digest.hexdigest()
 
 
-def _root_attrs(model: str, frameworks: Iterable[str]) -> Mapping[str, str | int]:
+def root_attrs(model: str, frameworks: Iterable[str]) -> Mapping[str, str | int]:
+    """Return the attributes of a trace's root: schema, model, time of creation, versions."""
     found = {name: _version(name) for name in ("everystate", *frameworks)}
     versions = {f"{name}_version": known for name, known in found.items() if known}
     return {

@@ -158,7 +158,8 @@ class TraceAppender:
         """
         encoded = _encoded(steps)
         if path not in self._layers:
-            self._layers[path] = self._begin(path, steps, encoded, total, block)
+            self._layers[path] = self._begin(path, encoded, total, block)
+            self.mark.variables[path] = {str(n): str(v.dtype) for n, v in steps.variables.items()}
         layer = self._layers[path]
         before = layer.rows
         layer.append({name: encoded.variables[name] for name in layer.arrays})
@@ -179,6 +180,8 @@ class TraceAppender:
         begun : bool
             Whether blocks that have only begun are written too, as far as they have come.
         """
+        if not self._layers:
+            return
         for path, layer in self._layers.items():
             if begun:
                 layer.flush()
@@ -226,7 +229,7 @@ class TraceAppender:
         return [layer.capacity for layer in self._layers.values()]
 
     def _begin(
-        self, path: str, first: xr.Dataset, encoded: xr.Dataset, total: int | None, limit: int | None
+        self, path: str, encoded: xr.Dataset, total: int | None, limit: int | None
     ) -> _Layer:
         """Make a layer's arrays, and write what has no time axis."""
         variables = {n: v for n, v in encoded.variables.items() if schema.TIME in v.dims}
@@ -236,7 +239,6 @@ class TraceAppender:
         create_streamed(self.folder, path, encoded, full, block)
         write_rest(self.folder, path, encoded.drop_vars(list(variables)))
         self.mark.done[path], self.mark.total[path] = 0, total or 1
-        self.mark.variables[path] = {str(n): str(v.dtype) for n, v in first.variables.items()}
         arrays = {name: open_streamed(self.folder, path, name) for name in full}
         dims = {name: tuple(map(str, v.dims)) for name, v in full.items()}
         return _Layer(arrays, dims, block)

@@ -79,7 +79,7 @@ class Carried:
         except (OSError, ValueError, LookupError) as error:
             raise CorruptTraceError(
                 f"{folder}: the state to go on from is missing or damaged ({error}). What is "
-                "complete can be opened with incomplete='trim'; to go on, record from the beginning."
+                "complete can be opened with incomplete='trim'; to have the rest, record anew."
             ) from error
 
     def tidy(self, folder: Path) -> None:

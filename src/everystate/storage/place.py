@@ -47,9 +47,7 @@ class Place:
         If a folder cannot be made there.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], overwrite: bool, resume: bool = False
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], overwrite: bool, resume: bool = False) -> None:
         if "://" in os.fspath(path):
             raise TraceWriteError(
                 f"{path}: traces are written to local folders only. Save it to one and copy that "
@@ -60,8 +58,12 @@ class Place:
         self.folder, self._old = (
             self._target.with_name(self._target.name + end) for end in (WRITING, REPLACED)
         )
-        self.resumed = self._stopped() if resume else None
-        if self.resumed is None:
+        found = stopped(path) if resume else None
+        self.resumed = None
+        if found is not None:
+            self.folder, self.resumed = found
+            self.replaces = self.folder != self._target and _is_store(self._target)
+        else:
             self.replaces = _must_replace(self._target, overwrite)
             for folder in (self.folder, self._old):
                 _check_leftover(folder)
@@ -73,16 +75,6 @@ class Place:
         if self.resumed is None:
             for child in self.folder.iterdir():
                 shutil.rmtree(child) if child.is_dir() else child.unlink()
-
-    def _stopped(self) -> Mark | None:
-        """Return the mark of a recording that was stopped, and write where it was written."""
-        for folder in (self.folder, self._target):
-            mark = Mark.load(folder)
-            if mark is not None and "step" in mark.carried:
-                self.replaces = folder != self._target and _is_store(self._target)
-                self.folder = folder
-                return mark
-        return None
 
     def publish(self) -> None:
         """Let a new trace appear at its path, laid out but incomplete."""
@@ -123,7 +115,9 @@ class Place:
                 f"es.open_trace({str(self.folder)!r}, incomplete='trim'){go_on}."
             )
         self.discard()
-        return "The trace that was there is untouched." if self.replaces else "Nothing is left of it."
+        return (
+            "The trace that was there is untouched." if self.replaces else "Nothing is left of it."
+        )
 
     def release(self) -> None:
         """Let others write here; the replaced trace goes."""
@@ -135,6 +129,16 @@ class Place:
     @property
     def _has_replaced(self) -> bool:
         return self.replaces and self.folder == self._target
+
+
+def stopped(path: str | os.PathLike[str]) -> tuple[Path, Mark] | None:
+    """Return folder and mark of a recording that was stopped and can go on; None without one."""
+    target = Path(path).resolve()
+    for folder in (target.with_name(target.name + WRITING), target):
+        mark = Mark.load(folder)
+        if mark is not None and "step" in mark.carried:
+            return folder, mark
+    return None
 
 
 def taken(path: str | os.PathLike[str], *, overwrite: bool, resume: bool = False) -> Place:

@@ -14,9 +14,9 @@ from everystate.errors import (
     TraceWriteError,
 )
 from everystate.storage.layout import block_steps
-from everystate.storage.place import Place, taken
-from everystate.storage.refusal import refusal
+from everystate.storage.place import Place
 from everystate.storage.writer import TraceWriter, lay_out, nodes, streamed
+from everystate.storage.writing import writing
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all, of all layers together."""
@@ -81,8 +81,7 @@ def save_trace(
     >>> folder.cleanup()
     """
     _check(trace)
-    place = taken(path, overwrite=overwrite)
-    try:
+    with writing(path, overwrite=overwrite) as place:
         _lay_out(trace, place)
         place.publish()
         writer = TraceWriter(place.folder)
@@ -92,14 +91,6 @@ def save_trace(
                 progress(writer.mark.steps_done, writer.mark.steps_total)
         writer.finish()
         place.replace()
-    except BaseException as error:
-        reason = refusal(error, place.folder)
-        left = place.tidy()
-        if reason is None:
-            raise
-        raise TraceWriteError(f"{path}: {reason} {left}") from error
-    finally:
-        place.release()
     return Path(path)
 
 

@@ -43,13 +43,13 @@ def layers(model: Any) -> list[str]:
     WeightsError
         If `model` is a path whose file does not hold recurrent layers.
     """
-    return [layer.path for stack in _stacks(model).values() for layer in stack.layers]
+    return [layer.path for stack in stacks_of(model).values() for layer in stack.layers]
 
 
 @contextmanager
 def observe(model: Any, recorder: Recorder) -> Iterator[None]:
     """Hand every call of the model's stacks to `recorder` (see `Framework.observe`)."""
-    stacks = _stacks(model)
+    stacks = stacks_of(model)
     watcher = _Watcher(recorder)
     watched = [s for s in stacks.values() if any(recorder.wants(a.path) for a in s.layers)]
     token = None
@@ -74,7 +74,12 @@ def call(model: Any, inputs: Sequence[Any]) -> object:
     AmbiguousLayerError
         If there are several; the message lists them.
     """
-    stacks = _stacks(model)
+    return chosen_stack(model, inputs)(*inputs)
+
+
+def chosen_stack(model: Any, inputs: Sequence[Any]) -> Stack:
+    """Return the one stack that the selection takes, or raise `AmbiguousLayerError`."""
+    stacks = stacks_of(model)
     chosen = [stack for stack in stacks.values() if stack.watchers] or list(stacks.values())
     if len(chosen) > 1:
         names = ", ".join(f"{stack.name} ({stack.describe()})" for stack in chosen)
@@ -85,10 +90,11 @@ def call(model: Any, inputs: Sequence[Any]) -> object:
             f"select=es.Select(layers={name!r}), on the command line --layers "
             f"{name}. To feed one from another, load() the file and call each."
         )
-    return chosen[0](*inputs)
+    return chosen[0]
 
 
-def _stacks(model: Any) -> Mapping[str, Stack]:
+def stacks_of(model: Any) -> Mapping[str, Stack]:
+    """Return a model's stacks by name; of a file that is observed, those that are watched."""
     if isinstance(model, Stack):
         return {model.name: model}
     if isinstance(model, Mapping):

@@ -19,7 +19,7 @@ from everystate.errors import (
     UnsupportedModelError,
 )
 from everystate.recording import discovery
-from everystate.recording.record import model_name
+from everystate.recording.discovery import model_name
 from observed import observed
 
 NAME = "everystate_fake_framework"

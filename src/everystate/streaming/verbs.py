@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import xarray as xr
 
 from everystate.errors import SelectionError
-from everystate.recording.discovery import Framework, framework_of
+from everystate.recording.discovery import Framework, framework_of, model_name
 from everystate.recording.join import Along
 from everystate.recording.recorder import Progress, Recorder
 from everystate.recording.selection import Select
 from everystate.recording.trace import Labels
+from everystate.streaming.options import Streaming, streams
 
 
 @contextmanager
@@ -24,6 +25,7 @@ def recording(
     time: Labels = None,
     batch: Labels = None,
     progress: Progress | None = None,
+    **streaming: Unpack[Streaming],
 ) -> Iterator[Recorder]:
     """Record every call of a model, or of its layers, made inside a ``with`` block.
 
@@ -39,6 +41,11 @@ def recording(
         Labels of the steps and of the rows: numbers, strings or datetimes.
     progress : callable, optional
         Called with (steps done, steps in all) on the path that needs no framework.
+    **streaming
+        ``store``, ``overwrite`` and ``reduce`` as of `record`, with ``along="time"``: the steps
+        are written as they come, and memory does not grow. Complete blocks can be read at once,
+        by others too, ``es.open_trace(store, incomplete="trim")``; ``recorder.flush()`` makes
+        everything so far readable.
 
     Yields
     ------
@@ -66,6 +73,12 @@ def recording(
     >>> dict(rec.trace["lstm"].c.sizes)
     {'batch': 1, 'time': 10, 'unit': 4}
     """
+    if streams(streaming):
+        from everystate.streaming.online import recording_online
+
+        with recording_online(model, _checked(select), along, (time, batch), streaming) as stream:
+            yield stream
+        return
     framework, recorder = _begin(
         model, select, along=along, labels=(time, batch), progress=progress
     )
@@ -80,6 +93,7 @@ def record(
     time: Labels = None,
     batch: Labels = None,
     progress: Progress | None = None,
+    **streaming: Unpack[Streaming],
 ) -> xr.DataTree:
     """Run a model once and return every state of every recurrent layer at every step.
 
@@ -94,12 +108,40 @@ def record(
     time, batch : array-like, optional
         Labels of the steps and of the rows: numbers, strings or datetimes.
     progress : callable, optional
-        Called with (steps done, steps in all) on the path that needs no framework.
+        Called with (steps done, steps in all): where there is a store, or no framework.
+    **streaming
+        For long sequences, see below.
 
     Returns
     -------
     xarray.DataTree
-        One leaf per layer and direction, variables of dims (batch, time, unit).
+        One leaf per layer and direction, variables of dims (batch, time, unit). With ``store``
+        it is read from there when it is used; with ``reduce`` it is the reductions.
+
+    Other Parameters
+    ----------------
+    store : str or path-like, optional
+        Folder of a trace to write while the model runs. The input, a single one, may be an array
+        on disk (memory-mapped, Zarr), a path of one (``.npy``, ``.zarr``), or an iterator of
+        chunks. Time is cut into chunks with the state carried on; memory does not grow with it.
+    memory : int or str, default "512MB"
+        What the recording may take, roughly, beside framework and model.
+    overwrite : bool, default False
+        Replace the trace at `store`; it stays until the new one is complete.
+    resume : bool, default False
+        Go on with the recording at `store` that was stopped, from its last complete chunk. If
+        there is none it begins, and if it is complete nothing is run.
+    step : callable, optional
+        ``step(chunk, state) -> (output, state)``, with the state None at first: how to run the
+        model over a chunk, where it cannot be seen from the model. The state may be any nesting
+        of tuples, lists and dicts of arrays, numbers and None.
+    time_axis : int, optional
+        Which axis of the input is time. None: the model's own layout tells.
+    chunk : int, optional
+        Steps that are run at once. None: as `memory` allows.
+    reduce : reducer, several, or mapping by name, optional
+        What to make of the steps in place of a trace, or beside it, in constant memory: objects
+        with ``update(block, first_step)`` and ``result()``; each variable gets its own.
 
     Raises
     ------
@@ -107,6 +149,12 @@ def record(
         If the input has the wrong rank, feature count, dtype or device, or is empty.
     UnsupportedModelError, UnknownLayerError, ReplayMismatchError
         As `recording`.
+    UncuttableError
+        If the model cannot be cut in time, and run whole would need more than `memory`.
+    ResumeError
+        If the recording to go on with was of another model, input or selection.
+    TraceWriteError
+        If the store is taken, somebody else writes there, or the disk is full.
 
     Examples
     --------
@@ -115,6 +163,10 @@ def record(
     >>> dict(trace["lstm"].c.sel(time=slice(10, 19)).sizes)
     {'batch': 2, 'time': 10, 'unit': 4}
     """
+    if streams(streaming):
+        from everystate.streaming.sequence import record_long
+
+        return record_long(model, inputs, _checked(select), (time, batch), progress, streaming)
     framework, recorder = _begin(
         model, select, labels=(time, batch), progress=progress, own_call=True
     )
@@ -155,19 +207,18 @@ def unroll(layer: Any, *inputs: Any) -> Any:
     return framework_of(layer)[1].unroll(layer, *inputs)
 
 
-def model_name(model: object) -> str:
-    """Return what a model is called in messages and in the trace's attributes."""
-    named = isinstance(model, str) or hasattr(model, "__fspath__")
-    return str(model) if named else type(model).__qualname__
-
-
 def _begin(model: Any, select: Select | None, **options: Any) -> tuple[Framework, Recorder]:
     """Return the framework that knows the model, and a recorder with `Recorder`'s options."""
     name, framework = framework_of(model)
+    select = _checked(select)
+    select.check_layers(framework.layers(model))
+    return framework, Recorder(model_name(model), name, select, **options)
+
+
+def _checked(select: Select | None) -> Select:
     select = Select() if select is None else select
     if not isinstance(select, Select):
         raise SelectionError(
             f"select={select!r}: expected an es.Select. Try es.Select(variables={select!r})."
         )
-    select.check_layers(framework.layers(model))
-    return framework, Recorder(model_name(model), name, select, **options)
+    return select

@@ -1,0 +1,39 @@
+"""How a framework module runs a model chunk by chunk: `Stream`, what its `stream` returns.
+
+Optional: a framework module that offers ``stream(model) -> Stream`` lets `everystate.record`
+cut long sequences by itself; without it, whoever records says how, by ``step=``.
+
+Requirements on whoever builds one:
+
+* ``step(chunk, None)`` begins with the state that the model itself begins with;
+* ``step(chunk, state)`` goes on from the state that the call before returned. A state is any
+  nesting of tuples, lists and dicts of arrays, numbers and None: it is stored to resume from;
+* no gradients, and the model is left as it was after each call;
+* a model that cannot be cut raises `UncuttableError`, from ``stream`` or from its first step.
+
+Nothing need be proved: before a sequence is cut, a short beginning of it is run whole and in
+pieces, and the states of every layer are compared.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Step = Callable[[Any, Any], tuple[Any, Any]]
+"""Takes a chunk, in the model's layout, and a state, None at first; returns output and state."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """How to run a model chunk by chunk.
+
+    Parameters
+    ----------
+    step : callable
+        Runs one chunk.
+    time_axis : callable
+        Takes an input, or anything with its ``shape`` and ``dtype``; returns which axis is time.
+    """
+
+    step: Step
+    time_axis: Callable[[Any], int]

@@ -1,0 +1,1 @@
+"""Long sequences: in chunks of time, to disk as they come, interrupted and resumed."""

@@ -1,0 +1,161 @@
+"""Whether a model can be cut in time, tried on a short beginning; and how much memory it takes.
+
+No look at a model proves that its recurrent layers read nothing of the future and forget
+nothing between two calls. So the first steps are run twice, whole and in pieces with the state
+carried on, and every state and input of every layer is compared: attention, convolution or
+normalisation over time, positions counted from the beginning of a call, dropout and states
+kept inside the model all show.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import xarray as xr
+
+from everystate import schema
+from everystate.errors import UncuttableError
+from everystate.recording.discovery import Framework
+from everystate.recording.recorder import Recorder
+from everystate.recording.selection import Select
+from everystate.recording.stream import Step
+from everystate.recording.verify import TOLERANCE
+from everystate.streaming.source import Source
+
+STEPS: Final = 48
+"""Steps of the beginning that is tried."""
+PIECES: Final = (17, 1, 30)
+"""Where it is cut."""
+COPIES: Final = 8
+"""How often a chunk is in memory: computed, waiting, replayed, gathered, compressed."""
+LARGEST: Final = 1 << 26
+"""Bytes of a chunk from which on a longer one saves nothing."""
+SHORTEST: Final = 16
+WHOLE_COPIES: Final = 2
+"""How often a sequence that is run whole is in memory: in the model, and recorded."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of it.
+
+    Parameters
+    ----------
+    step_bytes : float
+        Bytes that a step takes of all layers: what they are given, states and gates.
+    reason : str, optional
+        Why the model cannot be cut. None: it can.
+    """
+
+    step_bytes: float
+    reason: str | None = None
+
+
+def tried(
+    framework: tuple[str, Framework], model: Any, select: Select, source: Source, step: Step | str
+) -> Trial:
+    """Run the beginning of a sequence whole and in pieces.
+
+    Parameters
+    ----------
+    framework : tuple
+        Name and module of the framework that knows the model.
+    model : model
+        It runs a few times.
+    select : Select
+        Whose layers are looked at.
+    source : Source
+        The sequence; it stays where it is.
+    step : callable or str
+        Runs one chunk; or why there is no such thing.
+    """
+    module, x = framework[1], source.peek(STEPS)
+    everything = Select(layers=select.layers, variables=("states", "gates", "inputs"))
+
+    def recorded(run: Any) -> xr.DataTree:
+        recorder = Recorder("", framework[0], everything, "time")
+        with module.observe(model, recorder):
+            run()
+        return recorder.trace
+
+    whole = recorded(lambda: module.call(model, (x,)))
+    steps = x.shape[source.axis]
+    step_bytes = sum(leaf.dataset.nbytes for leaf in whole.leaves) / steps
+    if isinstance(step, str):
+        return Trial(step_bytes, step)
+    try:
+        cut = recorded(lambda: _in_pieces(step, x, source.axis))
+    except UncuttableError as error:
+        return Trial(step_bytes, str(error))
+    return Trial(step_bytes, _difference(whole, cut))
+
+
+def chunk_steps(memory: int, step_bytes: float) -> int:
+    """Return how many steps to run at once, a power of two."""
+    most = min(memory / COPIES, LARGEST) / max(step_bytes, 1.0)
+    return max(SHORTEST, 1 << (max(int(most), 1).bit_length() - 1))
+
+
+def check_whole(model: str, reason: str, trial: Trial, steps: int | None, memory: int) -> None:
+    """Check that there is room for a sequence that cannot be cut.
+
+    Raises
+    ------
+    UncuttableError
+        If there is not; it names the reason and the memory.
+    """
+    way_out = (
+        "If you know how to run it in chunks, give step=, a function (chunk, state) -> (output, "
+        "state); or record shorter sequences"
+    )
+    if steps is None:
+        raise UncuttableError(
+            f"{model} cannot be run in chunks of time: {reason} Without an end in sight nobody can "
+            f"say what it would take to run it whole. {way_out}."
+        )
+    needed = WHOLE_COPIES * trial.step_bytes * steps
+    if needed > memory:
+        raise UncuttableError(
+            f"{model} cannot be run in chunks of time: {reason} Run whole, {steps:,} steps would "
+            f"take at least {amount(needed)}, more than memory={amount(memory)}. {way_out}, or "
+            f"allow it: memory='{amount(needed * 1.1)}'."
+        )
+
+
+def amount(size: float) -> str:
+    """Return a number of bytes as text: ``'1.5 GB'``."""
+    for unit, bytes_ in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if size >= bytes_:
+            return f"{size / bytes_:.1f} {unit}"
+    return f"{size / 1e3:.0f} kB"
+
+
+def _in_pieces(step: Step, x: Any, axis: int) -> None:
+    start, state = 0, None
+    for count in PIECES:
+        part = (slice(None),) * axis + (slice(start, start + count),)
+        if start < x.shape[axis]:
+            _, state = step(x[part], state)
+        start += count
+
+
+def _difference(whole: xr.DataTree, cut: xr.DataTree) -> str | None:
+    """Say where two recordings part beyond rounding; None if they do not."""
+    if whole.groups != cut.groups:
+        return f"in pieces it calls other layers ({cut.groups} and not {whole.groups})."
+    for leaf in whole.leaves:
+        other = cut[leaf.path]
+        tolerance = TOLERANCE[str(leaf.attrs.get("precision", "float32"))]
+        names = sorted(map(str, leaf.data_vars), key=lambda name: name != schema.INPUTS)
+        for name, a in ((name, leaf[name]) for name in names):  # what it is given comes first
+            b = other[name]
+            if a.shape != b.shape:
+                return f"{leaf.path} runs other steps in pieces, {b.shape} and not {a.shape}."
+            if not np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True):
+                where = "what it is given" if name == schema.INPUTS else f"{name}"
+                return (
+                    f"run in pieces, {where} of {leaf.path} differs by up to "
+                    f"{float(abs(a - b).max()):.2g}: it sees other steps than those before, or "
+                    "the pieces do not go on where the last one stopped."
+                )
+    return None

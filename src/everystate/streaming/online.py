@@ -1,0 +1,63 @@
+"""`recording_online`: a stream that somebody else drives, written while it goes on."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+from everystate.errors import SelectionError
+from everystate.recording.discovery import framework_of, model_name
+from everystate.recording.selection import Select
+from everystate.recording.trace import Labels
+from everystate.storage.writing import writing
+from everystate.streaming.options import Streaming
+from everystate.streaming.recorder import StreamRecorder
+from everystate.streaming.sink import Outline, Reductions, TraceSink
+
+
+@contextmanager
+def recording_online(
+    model: Any,
+    select: Select,
+    along: str,
+    labels: tuple[Labels, Labels],
+    options: Streaming,
+) -> Iterator[StreamRecorder]:
+    """Record every call inside a block as one stream; arguments as of `everystate.recording`.
+
+    Where the block raises, the trace keeps what was recorded until then, and stays incomplete.
+    """
+    _check(along, options)
+    name, framework = framework_of(model)
+    layers = list(framework.layers(model))
+    select.check_layers(layers)
+    outline = Outline(model_name(model), name, layers, labels)
+    with ExitStack() as stack:
+        sinks: list[Any] = []
+        if (store := options.get("store")) is not None:
+            place = stack.enter_context(writing(store, overwrite=bool(options.get("overwrite"))))
+            sinks.append(TraceSink(place, outline, commits_itself=True))
+        if (reduce := options.get("reduce")) is not None:
+            sinks.append(Reductions(reduce, outline))
+        recorder = StreamRecorder(model_name(model), name, select, sinks, labels)
+        try:
+            call = partial(framework.call, model)
+            with framework.observe(model, recorder), recorder.calling(call):
+                yield recorder
+        except BaseException:
+            recorder.flush()
+            raise
+        recorder.finish()
+
+
+def _check(along: str, options: Streaming) -> None:
+    if along != "time":
+        raise SelectionError(
+            f"along={along!r}: store= and reduce= record one stream. Say along='time', or record "
+            "without them and save the trace: es.save_trace(rec.trace, path)."
+        )
+    for name in ("resume", "step", "memory", "chunk", "time_axis"):
+        if options.get(name):
+            raise SelectionError(
+                f"{name}= is for es.record, which runs the model itself; here you call it."
+            )

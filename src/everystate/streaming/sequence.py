@@ -1,0 +1,287 @@
+"""`record_long`: one long sequence, cut into chunks of time, recorded as it is computed.
+
+The model runs in the caller's thread; replay, verification, compression and writing go on in
+another, two chunks behind at most. After each chunk the trace's mark says how far it is
+complete, and holds the state to go on from.
+"""
+
+import zlib
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import xarray as xr
+
+from everystate import schema
+from everystate.errors import InputError, ResumeError, SelectionError
+from everystate.recording.discovery import Framework, framework_of, model_name
+from everystate.recording.observation import as_numpy
+from everystate.recording.recorder import Progress
+from everystate.recording.selection import Select
+from everystate.recording.stream import Step
+from everystate.recording.trace import Labels, leaf_path
+from everystate.storage import open_trace
+from everystate.storage.carried import Carried
+from everystate.storage.mark import Mark
+from everystate.storage.place import Place, stopped
+from everystate.storage.writing import writing
+from everystate.streaming import cutting, state
+from everystate.streaming.options import MEMORY, Streaming, bytes_of
+from everystate.streaming.recorder import StreamRecorder
+from everystate.streaming.sink import Outline, Reductions, TraceSink
+from everystate.streaming.source import Source
+from everystate.streaming.stepping import stream_of
+from everystate.streaming.worker import Worker
+
+AHEAD: Final = 2
+"""Chunks that the model may be ahead of what is written."""
+FIRST: Final = 64
+"""Steps of the first chunk of a step function of the user's: it tells what a step takes."""
+
+
+@dataclass(eq=False)
+class _Sequence:
+    """A sequence, a model, and how the one is run over the other.
+
+    Parameters
+    ----------
+    model, framework
+        The model, and the name and module of the framework that knows it.
+    select : Select
+        What to record; a window counted from the end is resolved already.
+    source : Source
+        The sequence.
+    step : callable
+        Runs one chunk.
+    chunk : int, optional
+        Steps of a chunk. None: the first one will tell.
+    memory : int
+        Bytes that it may take.
+    """
+
+    model: Any
+    framework: tuple[str, Framework]
+    select: Select
+    source: Source
+    step: Step
+    chunk: int | None
+    memory: int
+    layers: list[str] = field(default_factory=list)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What must be the same to go on with it."""
+        beginning = as_numpy(self.source.peek(cutting.STEPS))
+        return {
+            "model": model_name(self.model),
+            "layers": self.layers,
+            "select": repr(self.select),
+            "steps": self.source.steps,
+            "beginning": zlib.crc32(beginning.tobytes()),
+        }
+
+    def total(self, path: str) -> int | None:
+        """Return how many steps of a layer will be recorded; None if nobody knows."""
+        steps = self.source.steps
+        return None if steps is None else len(self.select.steps(path, steps, 0))
+
+
+def record_long(
+    model: Any,
+    inputs: tuple[Any, ...],
+    select: Select,
+    labels: tuple[Labels, Labels],
+    progress: Progress | None,
+    options: Streaming,
+) -> xr.DataTree:
+    """Record one long sequence; arguments as of `everystate.record`.
+
+    Returns
+    -------
+    xarray.DataTree
+        The reductions if ``reduce=`` was given, else the trace in the store, not yet read.
+    """
+    sequence = _planned(model, inputs, select, options)
+    _check_time(sequence, labels[0])
+    outline = Outline(
+        model_name(model), sequence.framework[0], sequence.layers, labels, sequence.total
+    )
+    reduce, store = options.get("reduce"), options.get("store")
+    reductions = [] if reduce is None else [Reductions(reduce, outline)]
+    if store is None:
+        _settle(sequence, own_step=bool(options.get("step")))
+        _Run(sequence, reductions, labels, progress).go()
+        return reductions[0].result()
+    if options.get("resume") and reduce is not None:
+        raise SelectionError("resume= cannot go on with reduce=: what reducers hold is not stored.")
+    path = Path(store)
+    if not (options.get("resume") and _is_complete(path, sequence)):
+        flags = {name: bool(options.get(name)) for name in ("overwrite", "resume")}
+        with writing(path, **flags) as place:
+            if place.resumed is None:
+                _settle(sequence, own_step=bool(options.get("step")))
+            sink = TraceSink(place, replace(outline, block=sequence.chunk))
+            _Run(sequence, [sink, *reductions], labels, progress).go()
+    return reductions[0].result() if reductions else open_trace(path)
+
+
+def _planned(model: Any, inputs: tuple[Any, ...], select: Select, options: Streaming) -> _Sequence:
+    """Find out how the sequence can be run."""
+    framework = framework_of(model)
+    layers = list(framework[1].layers(model))
+    select.check_layers(layers)
+    if len(inputs) != 1:
+        raise InputError(
+            f"store= and reduce= take a model of one input, the sequence; got {len(inputs)}. Wrap "
+            "the model in one that supplies the rest, or give step=."
+        )
+    own, stream = options.get("step"), stream_of(framework, model, options.get("time_axis"))
+    source = Source(inputs[0], stream.time_axis)
+    if source.steps == 0:
+        raise InputError("the sequence has no steps; there is nothing to record.")
+    memory, chunk = bytes_of(options.get("memory", MEMORY)), options.get("chunk")
+    select = _resolved(select, source.steps)
+    return _Sequence(model, framework, select, source, own or stream.step, chunk, memory, layers)
+
+
+def _settle(sequence: _Sequence, *, own_step: bool) -> None:
+    """Settle the length of a chunk; where there is no cutting, run all at once if that fits."""
+    if own_step:  # whoever writes one knows that it can be cut; its first chunk tells the rest
+        return
+    source, model = sequence.source, sequence.model
+    trial = cutting.tried(sequence.framework, model, sequence.select, source, sequence.step)
+    chunk = sequence.chunk or cutting.chunk_steps(sequence.memory, trial.step_bytes)
+    sequence.chunk = chunk
+    if trial.reason is None:
+        return
+    if source.steps is None or source.steps > chunk:
+        cutting.check_whole(model_name(model), trial.reason, trial, source.steps, sequence.memory)
+    module = sequence.framework[1]
+    sequence.chunk = source.steps
+    sequence.step = lambda x, _: (module.call(model, (x,)), None)
+
+
+def _resolved(select: Select, steps: int | None) -> Select:
+    """Return a selection whose window is counted from the beginning."""
+    if steps is None:
+        return select
+    if select.counts_from_end:
+        there = select.steps("the sequence", steps)
+        select = replace(select, window=(there.start, there.stop))
+    if not select.steps("the sequence", steps):
+        raise SelectionError(f"window={select.window!r} holds none of the {steps} steps.")
+    return select
+
+
+def _check_time(sequence: _Sequence, time: Labels) -> None:
+    steps = sequence.source.steps
+    if time is not None and steps is not None and len(time) != steps:
+        raise InputError(f"time= has {len(time)} labels, but there are {steps} steps to label.")
+
+
+def _is_complete(path: Path, sequence: _Sequence) -> bool:
+    """Whether the recording was finished before, so that nothing is left to be done."""
+    mark = None if stopped(path) else Mark.load(path)
+    if mark is None or not mark.carried or "step" in mark.carried:
+        return False
+    _check_facts(path, mark.carried["facts"], sequence)
+    return bool(open_trace(path).attrs[schema.COMPLETE_ATTR])
+
+
+def _check_facts(path: Path, then: Mapping[str, Any], sequence: _Sequence) -> None:
+    for name, now in sequence.facts.items():
+        if then[name] != now:
+            what = {"beginning": "the first steps of the input", "steps": "the length of the input"}
+            told = "" if name == "beginning" else f": {then[name]} and now {now}"
+            raise ResumeError(
+                f"{path}: the recording there differs in {what.get(name, name)}{told}. Go on with "
+                "what it began with, or record anew: overwrite=True instead of resume=True."
+            )
+
+
+class _Run:
+    """One run over a sequence, from its beginning or from where another was stopped."""
+
+    def __init__(
+        self,
+        sequence: _Sequence,
+        sinks: list[Any],
+        labels: tuple[Labels, Labels],
+        progress: Progress | None,
+    ) -> None:
+        self.sequence, self.progress = sequence, progress
+        self.facts = sequence.facts
+        self.trace = next((sink for sink in sinks if isinstance(sink, TraceSink)), None)
+        self.worker = Worker()
+        name = model_name(sequence.model)
+        self.recorder = StreamRecorder(
+            name, sequence.framework[0], sequence.select, sinks, labels, self.worker
+        )
+        self.done, self.state = 0, None
+        if self.trace is not None and self.trace.place.resumed is not None:
+            self._go_on(self.trace.place, self.trace.place.resumed)
+
+    def _go_on(self, place: Place, mark: Mark) -> None:
+        """Stand where the run before was stopped."""
+        carried, sequence = Carried.load(place.folder, mark), self.sequence
+        _check_facts(place.folder, carried.facts, sequence)
+        self.done, sequence.chunk = carried.step, carried.facts["chunk"]
+        self.state = state.load(carried.facts["state"], carried.arrays)
+        self.recorder.steps = dict(carried.facts["layer_steps"])
+        leaves = {path: f"/{leaf_path(path, sequence.layers)}" for path in sequence.layers}
+        self.recorder.attrs = {
+            p: mark.attrs[leaf] for p, leaf in leaves.items() if leaf in mark.attrs
+        }
+        sequence.source.skip(carried.step)
+
+    def go(self) -> None:
+        """Run to the end. Whatever stops it, the chunks that were computed are written."""
+        try:
+            with self.sequence.framework[1].observe(self.sequence.model, self.recorder):
+                self._run()
+            self.recorder.finish()
+        except BaseException:
+            with suppress(Exception):  # the first error goes first
+                self.worker.wait()
+            raise
+        finally:
+            self.worker.close()
+
+    def _run(self) -> None:
+        source, pending = self.sequence.source, deque[Future[Any]]()
+        while (x := source.take(self._count())) is not None:
+            _, self.state = self.sequence.step(x, self.state)
+            for hand_over in self.recorder.pending:
+                hand_over()
+            self.done += x.shape[source.axis]
+            if self.sequence.chunk is None:
+                widths = sum(self.recorder.widths.values())
+                self.sequence.chunk = cutting.chunk_steps(self.sequence.memory, widths)
+            pending.append(self._commit())
+            if len(pending) > AHEAD:
+                self.worker.wait(pending.popleft())
+            if self.progress is not None:
+                self.progress(self.done, source.steps or self.done)
+        self.worker.wait()
+
+    def _count(self) -> int:
+        """Return how many steps to the end of the chunk at hand."""
+        chunk = self.sequence.chunk
+        return FIRST if chunk is None else chunk - self.done % chunk
+
+    def _commit(self) -> Future[Any]:
+        """Let the chunk count once all of it is written."""
+        if self.trace is None:
+            return self.worker.submit(lambda: None)
+        arrays: state.Arrays = []
+        facts = {**self.facts, "chunk": self.sequence.chunk}
+        facts["state"] = state.dump(self.state, arrays)
+
+        def commit(sink: TraceSink, step: int) -> None:
+            sink.commit(step, arrays, {**facts, "layer_steps": dict(self.recorder.steps)})
+
+        return self.worker.submit(commit, self.trace, self.done)
