@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import mutations
 from everystate.testing import importorskip
 from everystate.views import decimation
-from everystate.views.decimation import bucket_size, decimate
+from everystate.views.decimation import bucket_size, coarsen, decimate
 
 
 def series(steps=53, units=4, seed=5):
@@ -62,6 +62,22 @@ def test_blocks_do_not_show(monkeypatch):
     parts = decimate(values, 6)
     for name in ("extremes", "mean", "low", "high"):
         np.testing.assert_array_equal(getattr(whole, name), getattr(parts, name))
+
+
+@pytest.mark.parametrize(("fine", "together"), [(1, 5), (3, 2), (4, 7), (3, 20)])
+def test_a_coarser_level_is_what_decimating_by_it_gives(fine, together):
+    values = series(steps=101)
+    values[3:30, 1] = np.nan
+    values[60, 2] = -np.inf
+    found, expected = coarsen(decimate(values, fine), together), decimate(values, fine * together)
+    np.testing.assert_array_equal(found.extremes, expected.extremes)
+    for name in ("low", "high", "count"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    np.testing.assert_allclose(found.mean, expected.mean, atol=1e-6)
+    assert found.extremes.dtype == found.mean.dtype == np.float32
+    with mutations.must_be_noticed("a bucket fewer in each"):
+        other = coarsen(decimate(values, fine), together - 1)
+        np.testing.assert_array_equal(other.extremes, expected.extremes)
 
 
 def test_band_is_the_widest_of_the_bucket():

@@ -7,11 +7,14 @@ import pytest
 import xarray as xr
 
 import everystate as es
+from everystate.analysis.finding import Finding, Plot
 from everystate.testing import importorskip
 
 importorskip("bokeh")
 
-FIGURES = "[...Bokeh.index.all_views()].filter(view => view.model.type == 'Figure')"
+ALL = "[...Bokeh.index.all_views()].filter(view => view.model.type == 'Figure')"
+FIGURES = f"{ALL}.filter(view => view.model.x_range.bounds)"
+"""Those over time, whose range has bounds."""
 RANGES = f"() => {FIGURES}.map(({{model}}) => [model.x_range.start, model.x_range.end])"
 BOX = f"""title => {{
     const view = {FIGURES}.find(({{model}}) => model.title.text.startsWith(title))
@@ -72,11 +75,11 @@ def test_it_opens_quietly_and_every_picture_is_drawn(small, opened):
     with opened(small) as (page, wrong):
         assert page.locator("canvas").count() > 0
         colors = page.evaluate(COLORS)
-        assert len(colors) == 16
+        assert len(colors) == 20
         assert min(colors) > DRAWN
         assert wrong == []
         # A blank picture would be noticed.
-        page.evaluate(f"() => {FIGURES}.forEach(({{model}}) => {{ {BLANK} }})")
+        page.evaluate(f"() => {ALL}.forEach(({{model}}) => {{ {BLANK} }})")
         page.wait_for_timeout(300)
         assert max(page.evaluate(COLORS)) < DRAWN
 
@@ -109,13 +112,13 @@ def test_nothing_is_cut_off_or_hidden_behind_the_bar(small, opened, width):
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= width
         assert min(right - left for left, _, right, _ in page.evaluate(SIDES, "th .note")) > 140
-        page.locator("nav a").nth(2).click()
+        page.locator("nav a").nth(3).click()
         page.wait_for_timeout(300)
         bar, heading = page.evaluate(SIDES, ".bar, #block2 h2")
         assert bar[3] <= heading[1] < 200
         page.add_style_tag(content="section { scroll-margin-top: 0 !important; }")
         page.add_style_tag(content=".bar { position: sticky !important; }")
-        page.locator("nav a").nth(2).click()
+        page.locator("nav a").nth(3).click()
         page.wait_for_timeout(300)
         bar, heading = page.evaluate(SIDES, ".bar, #block2 h2")
         assert bar[3] > heading[1]  # without them it would be hidden
@@ -221,6 +224,57 @@ def test_the_gate_of_the_heat_map_can_be_changed(small, opened):
         assert wrong == []
 
 
+@pytest.fixture(scope="module")
+def long(make_layer):
+    return make_layer("LSTM", steps=20_000, units=6)
+
+
+def test_a_finding_leads_to_its_steps_and_zooming_out_shows_true_extremes(
+    long, make_trace, opened, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("everystate.views.detail.LEVEL_BYTES", 600_000)
+    plot = Plot("heat_map", "o", (4,), (12_345, 12_349))
+    findings = [
+        Finding("a", "error", "enc", "Nothing leads nowhere."),
+        Finding("b", "warning", "enc", "It is stuck.", {"share": 0.5}, "mean", "rarely", plot),
+    ]
+    path = es.report(make_trace({"enc": long}), tmp_path / "r.html", findings=findings)
+    said = "() => [...Bokeh.documents[0].all_models].find(m => m.type == 'Div').text"
+    with opened(path) as (page, wrong):
+        overview, columns = page.evaluate(said), page.evaluate(COLUMN, "v1")
+        chosen_first = page.get_by_label("Unit", exact=True).input_value()
+        page.get_by_role("button", name="Show finding 2").press("Enter")
+        page.wait_for_function(f"({said})() == 'Shown: every step.'")
+        start, end = page.evaluate(RANGES)[0]
+        assert start < 12_345 < 12_349 < end < start + 30
+        assert "Output gate o, every unit" in page.evaluate(TITLES)
+        chosen, x = (np.array(page.evaluate(COLUMN, key)) for key in ("v5", "x"))
+        np.testing.assert_array_equal(x, np.arange(x[0], x[0] + len(x)))
+        expected = long.o[0, int(x[0]) : int(x[0]) + len(x), 4].values
+        np.testing.assert_allclose(chosen, expected, rtol=1e-6)
+        assert not np.allclose(chosen, np.roll(expected, 1), rtol=1e-6)
+        shown = hover(page, "Output gate o, every unit", 0.5, 2.5 / 6)
+        step = int(shown[1])
+        assert shown[0] == "2"
+        assert float(shown[2]) == pytest.approx(long.o[0, step, 2].item(), rel=1e-5)
+        for _ in range(6):
+            page.get_by_role("button", name="Zoom out", exact=True).press("Enter")
+        page.wait_for_function(f"({said})().includes('highest value of every')")
+        shown = hover(page, "Cell state c, every unit", 0.5, 3.5 / 6)
+        first, last = map(int, shown[1].split(" to "))
+        values = long.c[0, first : last + 1, 3].values
+        assert 1 < len(values) < 40
+        ends = [pytest.approx(values.min(), rel=1e-5), pytest.approx(values.max(), rel=1e-5)]
+        assert float(shown[2]) in ends
+        page.get_by_role("button", name="Whole record", exact=True).press("Enter")
+        page.wait_for_function(f"({said})() == {json.dumps(overview)}")
+        assert page.evaluate(RANGES)[0] == [-0.5, 19_999.5]
+        page.get_by_label("Unit", exact=True).select_option("0")
+        page.get_by_label("Unit", exact=True).select_option(chosen_first)
+        assert page.evaluate(COLUMN, "v1") == columns
+        assert wrong == []
+
+
 HOSTILE = (
     """</script><script>window.hacked=1</script><img src=x onerror="window.hacked=1">'"$$\\a$$"""
 )
@@ -234,12 +288,16 @@ def test_names_are_only_ever_text(make_layer, make_trace, opened, tmp_path):
     layer["time"].attrs["long_name"] = HOSTILE
     layer = layer.assign_attrs(direction=HOSTILE).rename(r=name)
     trace = make_trace({name: layer}, created=HOSTILE, evil_version=HOSTILE)
-    options = {"title": HOSTILE, "marks": {HOSTILE: (labels[3], labels[9])}}
+    plot = Plot("lines", "h", (0,), (labels[3], labels[5]), HOSTILE)
+    evil = Finding(HOSTILE, "error", name, HOSTILE, {HOSTILE: HOSTILE}, HOSTILE, HOSTILE, plot)
+    options = {"title": HOSTILE, "findings": [evil], "marks": {HOSTILE: (labels[3], labels[9])}}
     series = xr.DataArray(np.arange(60.0), {"time": labels}, ("time",), name=HOSTILE)
     path = es.report(trace, tmp_path / "r.html", series=series, **options)
     with opened(path) as (page, wrong):
         said = hover(page, "Input", 0.5, 0.5) + hover(page, "</script>", 0.5, 0.5)
         assert any("onerror" in text for text in said)
+        page.get_by_role("button", name="Show finding 1").click()
+        page.get_by_text("Evidence").click()
         assert page.title() == HOSTILE
         assert page.evaluate("window.hacked") is None
         assert page.locator("img").count() == 0
@@ -271,10 +329,10 @@ def test_a_hundred_thousand_steps_of_512_units(make_trace, opened, tmp_path):
     data = {"c": (("time", "unit"), values)}
     layer = xr.Dataset(data, {"time": np.arange(steps)}, {"cell": "LSTM"}).expand_dims("batch")
     path = es.report(make_trace({"lstm": layer}), tmp_path / "r.html")
-    assert path.stat().st_size < 20e6
+    assert path.stat().st_size < 45e6
     with opened(path) as (page, wrong):
-        up, across = (300.5) / 512, (77_777 // 200 * 200 + 100) / steps
+        up, across = (300.5) / 512, (77_777 // 224 * 224 + 112) / steps
         found = [hover(page, "C, every unit", across + d, up) for d in (-4e-4, 4e-4)]
-        assert {tuple(said[:2]) for said in found} == {("300", "77600 to 77799")}
+        assert {tuple(said[:2]) for said in found} == {("300", "77728 to 77951")}
         assert "12.5" in [said[2] for said in found]
         assert json.dumps(wrong) == "[]"

@@ -39,12 +39,15 @@ class Decimated:
     low, high : ndarray, shape (buckets,)
         The `BAND` over the units at each step: the lowest of its lower ends in the bucket, and
         the highest of its upper ends.
+    count : ndarray, shape (buckets,)
+        Finite values that the mean is over.
     """
 
     extremes: Floats
     mean: Floats
     low: Floats
     high: Floats
+    count: Floats
 
 
 def bucket_size(steps: int, columns: int) -> int:
@@ -77,6 +80,43 @@ def decimate(values: xr.DataArray, size: int) -> Decimated:
     return Decimated(np.concatenate(extremes, axis=1), *np.concatenate(bands, axis=1))
 
 
+def coarsen(fine: Decimated, buckets: int) -> Decimated:
+    """Return what is kept if `buckets` buckets in a row are made one.
+
+    It is what `decimate` would find with buckets of as many steps, so that the levels of a
+    pyramid need one reading of the values; the mean to the rounding of single precision.
+
+    Examples
+    --------
+    >>> h = xr.DataArray([[1.0], [5.0], [3.0], [9.0], [7.0], [8.0]], dims=("time", "unit"))
+    >>> coarsen(decimate(h, 1), 3).extremes.tolist()
+    [[1.0, 5.0, 9.0, 7.0]]
+    """
+    if buckets == 1:
+        return fine
+    each = fine.extremes.shape[1] // fine.mean.size
+    columns = _grouped(fine.extremes.T, buckets * each)
+    mean, low, high, count = (
+        _grouped(part, buckets) for part in (fine.mean, fine.low, fine.high, fine.count)
+    )
+    total = np.nansum(count, axis=1, dtype=np.float64)
+    summed = np.nansum(mean.astype(np.float64) * count, axis=1)
+    return Decimated(
+        _extremes(columns).astype(np.float32),
+        (summed / np.where(total, total, np.nan)).astype(np.float32),
+        np.asarray(np.fmin.reduce(low, axis=1)),
+        np.asarray(np.fmax.reduce(high, axis=1)),
+        np.asarray(total, dtype=np.float32),
+    )
+
+
+def _grouped(a: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+    """Return groups of `size` rows, the last filled up with NaN: shape (groups, size, ...)."""
+    missing = -len(a) % size
+    padded = np.pad(a, ((0, missing), *((0, 0),) * (a.ndim - 1)), constant_values=np.nan)
+    return padded.reshape(-1, size, *a.shape[1:])
+
+
 def _blocks(values: xr.DataArray, size: int) -> Iterator[npt.NDArray[np.floating]]:
     """Yield blocks of shape (buckets, size, units), the last bucket filled up with NaN."""
     width = values.sizes[next(dim for dim in values.dims if dim != schema.TIME)]
@@ -99,22 +139,34 @@ def _of_block(a: npt.NDArray[np.floating]) -> tuple[Floats, Floats]:
 def _extremes(a: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     if a.shape[1] == 1:
         return a[:, 0].T
-    low, high = np.fmin.reduce(a, axis=1), np.fmax.reduce(a, axis=1)
-    there = ~np.isnan(a)
-    at_low = np.where(there, a, np.inf).argmin(axis=1)
-    at_high = np.where(there, a, -np.inf).argmax(axis=1)
+    a = np.ascontiguousarray(a.transpose(0, 2, 1))  # the last axis is searched fastest
+    at_low, at_high = _places(a)
+    low, high = np.fmin.reduce(a, axis=-1), np.fmax.reduce(a, axis=-1)
     rising = at_low <= at_high
-    pairs = np.stack([np.where(rising, low, high), np.where(rising, high, low)], axis=1)
-    return np.asarray(pairs.reshape(-1, a.shape[2]).T)
+    pairs = np.stack([np.where(rising, low, high), np.where(rising, high, low)], axis=-1)
+    return np.asarray(pairs.transpose(1, 0, 2).reshape(a.shape[1], -1))
+
+
+def _places(a: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return where along the last axis the lowest and the highest number are."""
+    missing = np.isnan(a)
+    if not missing.any():
+        return a.argmin(axis=-1), a.argmax(axis=-1)
+    low, high = np.where(missing, np.inf, a), np.where(missing, -np.inf, a)
+    return low.argmin(axis=-1), high.argmax(axis=-1)
 
 
 def _band(a: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Return mean, lower and upper end of the band of each bucket, shape (3, buckets)."""
-    finite = np.where(np.isfinite(a), a, np.nan)
-    there = (~np.isnan(finite)).sum(axis=(1, 2))
-    mean = np.nansum(finite, axis=(1, 2), dtype=np.float64) / np.where(there, there, np.nan)
-    low, high = _quantiles(finite)
-    return np.stack([mean, np.fmin.reduce(low, axis=1), np.fmax.reduce(high, axis=1)])
+    """Return mean, ends of the band, and count of each bucket, shape (4, buckets)."""
+    finite = np.isfinite(a)
+    if finite.all():
+        there = np.full(len(a), a[0].size, dtype=np.float64)
+    else:
+        a = np.where(finite, a, np.nan)
+        there = finite.sum(axis=(1, 2), dtype=np.float64)
+    mean = np.nansum(a, axis=(1, 2), dtype=np.float64) / np.where(there, there, np.nan)
+    low, high = _quantiles(a)
+    return np.stack([mean, np.fmin.reduce(low, axis=1), np.fmax.reduce(high, axis=1), there])
 
 
 def _quantiles(a: npt.NDArray[np.floating]) -> list[npt.NDArray[np.floating]]:

@@ -101,15 +101,21 @@ def blank(view: View, title: str, height: int) -> figure:
     )
     if view.axis.kind == "label":
         fig.xaxis.formatter = _labels_at(view)
+    stretch = BoxAnnotation(
+        left=0, right=0, visible=False, fill_alpha=0, name=f"stretch-{view.block}"
+    )
+    stretch.update(line_color=palettes.INK, line_alpha=1, line_dash="dashed", tags=["stretch"])
+    fig.add_layout(stretch)
     return fig
 
 
 def _labels_at(view: View) -> CustomJSTickFormatter:
-    """Write the label of the column under each tick."""
-    code = "return names[Math.min(names.length - 1, Math.max(0, Math.floor((tick + 0.5) / size)))]"
-    names = [view.axis.text(int(first)) for first in view.data["first"].values]
-    size = int(view.data.attrs["bucket_size"])
-    return CustomJSTickFormatter(args={"names": names, "size": size}, code=code)
+    """Write the label of the first step of the bucket under each tick."""
+    code = """
+        const [left, width] = buckets.tags, names = buckets.data.first
+        return names[Math.min(names.length - 1, Math.max(0, Math.floor((tick - left) / width)))]
+    """
+    return CustomJSTickFormatter(args={"buckets": view.buckets}, code=code)
 
 
 def shade(fig: figure, view: View) -> None:
@@ -146,6 +152,7 @@ def blank_heat_map(view: View, name: str) -> figure:
     lane = len(labels) * LANE_HEIGHT / height
     title = f"{view.long_name(name)}, every {view.noun(name)}"
     fig = blank(view, title, height + LANE_HEIGHT * len(view.marks))
+    fig.name = view.picture("heat_map", name)
     top = len(labels) - 0.5
     fig.y_range = Range1d(start=-0.5, end=top + lane * len(view.marks))
     for k, mark in enumerate(reversed(view.marks)):
@@ -192,10 +199,11 @@ def add_image(fig: figure, view: View, name: str, scale: Scale) -> tuple[GlyphRe
         source=view.images,
         x=left,
         y=-0.5,
-        dw=view.axis.at(view.data.sizes["column"] * view.column_steps - 0.5) - left,
+        dw=view.axis.step * view.bucket_size * view.data.sizes["bucket"],
         dh=view.data.sizes[view.width_dim(name)],
         color_mapper=mapper,
     )
+    view.image_glyphs.append(renderer)
     bar = ColorBar(color_mapper=mapper, width=10, ticker=BasicTicker(desired_num_ticks=5))
     fig.add_layout(bar, "right")
     fig.add_tools(_image_hover(view, name, renderer))
@@ -203,10 +211,12 @@ def add_image(fig: figure, view: View, name: str, scale: Scale) -> tuple[GlyphRe
 
 
 def _image_hover(view: View, name: str, renderer: GlyphRenderer) -> HoverTool:
-    width = view.axis.step * int(view.data.attrs["bucket_size"])
     span = CustomJSHover(
-        args={"spans": view.spans(), "left": view.axis.at(-0.5), "width": width},
-        code="return spans[Math.floor((value - left) / width)] ?? ''",
+        args={"buckets": view.buckets},
+        code="""
+            const [left, width] = buckets.tags
+            return buckets.data.span[Math.floor((value - left) / width)] ?? ''
+        """,
     )
     unit = CustomJSHover(
         args={"labels": view.labels(name)}, code="return labels[Math.round(value)] ?? ''"
@@ -223,6 +233,7 @@ def _image_hover(view: View, name: str, renderer: GlyphRenderer) -> HoverTool:
 def strip(view: View, name: str, limits: tuple[float, float] | None) -> figure:
     """Return the picture of one variable's mean and band over units, and of the chosen unit."""
     fig = blank(view, f"{view.long_name(name)}, over all {view.noun(name)}s", STRIP_HEIGHT)
+    fig.name = view.picture("over_units", name)
     low, high, mean = (view.key(name, part) for part in ("low", "high", "mean"))
     fig.varea("x", low, high, source=view.columns, color=palettes.BAND, fill_alpha=0.7)
     line = fig.line("x", mean, source=view.columns, color=palettes.MEAN, line_width=2.5)

@@ -1,6 +1,6 @@
 """`prepare`: what a report draws, as a dataset, without drawing it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +10,7 @@ import xarray as xr
 from everystate import schema
 from everystate.analysis.layer import gates, recorded
 from everystate.errors import InputError, SelectionError
-from everystate.views.decimation import bucket_size, decimate
+from everystate.views.decimation import Decimated, bucket_size, coarsen, decimate
 
 COLUMNS: Final = (100, 1000)
 """Fewest and most columns of a picture: a screen shows little more than a thousand."""
@@ -87,11 +87,15 @@ def _labelled(series: Any, time: xr.DataArray) -> xr.DataArray:
 
 def columns_for(layers: Iterable[xr.Dataset]) -> int:
     """Return how many columns every picture may have for the page to stay within `BYTES`."""
-    series = sum(
+    fewest, most = COLUMNS
+    return int(np.clip(BYTES // (4 * max(1, series_of(layers))) // 2 * 2, fewest, most))
+
+
+def series_of(layers: Iterable[xr.Dataset]) -> int:
+    """Return how many series of values are drawn of some layers: units, variable by variable."""
+    return sum(
         layer[name].sizes[_width_dim(layer[name])] for layer in layers for name in _drawn(layer)
     )
-    fewest, most = COLUMNS
-    return int(np.clip(BYTES // (4 * max(1, series)) // 2 * 2, fewest, most))
 
 
 def prepare(layer: xr.Dataset, columns: int = COLUMNS[1]) -> xr.Dataset:
@@ -122,9 +126,59 @@ def prepare(layer: xr.Dataset, columns: int = COLUMNS[1]) -> xr.Dataset:
     >>> ready.h.values.tolist(), ready.attrs["bucket_size"]
     ([[0.0, 4.0, 6.0, 10.0], [1.0, 5.0, 7.0, 11.0]], 3)
     """
+    return prepare_levels(layer, [bucket_size(layer.sizes[schema.TIME], columns)])[0]
+
+
+def level_sizes(steps: int, columns: int, finest: int) -> list[int]:
+    """Return the bucket sizes of a pyramid, coarsest first, each some times the last.
+
+    Parameters
+    ----------
+    steps : int
+        Recorded steps.
+    columns, finest : int
+        Most columns of the coarsest and of the finest level. Between them each level has a
+        quarter of the buckets of the next.
+
+    Examples
+    --------
+    >>> level_sizes(1_000_000, columns=1000, finest=16_000)
+    [2000, 500, 125]
+    >>> level_sizes(900, columns=1000, finest=16_000)
+    [1]
+    """
+    fine = bucket_size(steps, max(columns, finest))
+    most = -(-bucket_size(steps, columns) // fine)
+    together = [1]
+    while 8 * together[-1] <= most:
+        together.append(4 * together[-1])
+    return [fine * count for count in sorted({*together, most}, reverse=True)]
+
+
+def prepare_levels(layer: xr.Dataset, sizes: Sequence[int]) -> list[xr.Dataset]:
+    """Prepare one row of a layer at several levels of detail, reading its values once.
+
+    Parameters
+    ----------
+    layer : xarray.Dataset
+        As for `prepare`.
+    sizes : sequence of int
+        Steps of a bucket at each level, each a multiple of the last one.
+
+    Returns
+    -------
+    list of xarray.Dataset
+        One as from `prepare` for each size.
+    """
+    found = {name: decimate(layer[name], sizes[-1]) for name in _drawn(layer)}
+    return [
+        _dataset(layer, {k: coarsen(one, size // sizes[-1]) for k, one in found.items()}, size)
+        for size in sizes
+    ]
+
+
+def _dataset(layer: xr.Dataset, found: dict[str, Decimated], size: int) -> xr.Dataset:
     steps = layer.sizes[schema.TIME]
-    size = bucket_size(steps, columns)
-    found = {name: decimate(layer[name], size) for name in _drawn(layer)}
     variables = {
         name: xr.Variable((_width_dim(layer[name]), "column"), one.extremes, layer[name].attrs)
         for name, one in found.items()

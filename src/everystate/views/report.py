@@ -1,11 +1,13 @@
 """`report`: one offline HTML file with the summary and pictures of a trace."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
+from everystate.analysis.finding import Finding
 from everystate.errors import MissingDependencyError, TraceWriteError
 from everystate.views.marks import Marks
 
@@ -18,12 +20,14 @@ def report(
     series: Any = None,
     marks: Marks | None = None,
     row: object = None,
+    findings: Sequence[Finding] | None = None,
 ) -> Path:
-    """Write a report: the summary, then heat maps and gates of every layer over a shared time.
+    """Write a report: what was found, then heat maps and gates of every layer over a shared time.
 
-    The file needs no network and loads nothing. Long recordings are drawn by the lowest and
-    highest value of each stretch of steps, so that no extreme is lost; the page says how many
-    steps that is.
+    Each finding leads to the picture that shows it. The file needs no network and loads nothing.
+    Long recordings are drawn by the lowest and highest value of each stretch of steps, so that
+    no extreme is lost; zooming in shows shorter stretches, and every step around findings and
+    marks, as far as some 40 MB hold them. The page says how many steps a column stands for.
 
     Parameters
     ----------
@@ -35,14 +39,17 @@ def report(
         Heading of the page. None: names the model.
     series : array-like, shape (time,) or (time, features), or xarray.DataArray, optional
         What to show above all layers, one value or row for each recorded step; an
-        `xarray.DataArray` with a ``time`` coordinate may have other steps. Inputs that a layer
-        has recorded are shown with the layer in any case.
+        `xarray.DataArray` with a ``time`` coordinate may have other steps. A mapping of names to
+        such series shows several, such as an input and a score. Inputs that a layer has
+        recorded are shown with the layer in any case.
     marks : mapping of str to (first, last), or to several of them, optional
         Stretches of time to shade, by name: the labels of their first step and of the last one
         included, as the time axis has them.
     row : label, optional
         Which sequence of the batch the pictures show: a value of the ``batch`` coordinate.
         None: the first.
+    findings : sequence of Finding, optional
+        What to say first, such as ``es.diagnose(trace, baseline)``. None: ``es.diagnose(trace)``.
 
     Returns
     -------
@@ -80,7 +87,7 @@ def report(
         raise MissingDependencyError(
             f"a report needs {error.name}, which is not installed: pip install 'everystate[report]'"
         ) from error
-    html = render(trace, title, series, marks, row)
+    html = render(trace, title, series, marks, row, findings)
     part = target.with_name(f".{target.name}.part")
     try:
         part.write_text(html, encoding="utf-8")

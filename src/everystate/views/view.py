@@ -5,7 +5,15 @@ from typing import Final
 
 import numpy as np
 import xarray as xr
-from bokeh.models import BoxAnnotation, ColumnDataSource, Label, Range1d, Select, Span
+from bokeh.models import (
+    BoxAnnotation,
+    ColumnDataSource,
+    GlyphRenderer,
+    Label,
+    Range1d,
+    Select,
+    Span,
+)
 from bokeh.plotting import figure
 
 from everystate import schema
@@ -36,6 +44,10 @@ class View:
         The time under the pointer, shared by all pictures of the page.
     marks : list of Mark
         Stretches to shade.
+    block : int
+        Which block of the page it is, from 1.
+    layer : xarray.Dataset, optional
+        The layer with all its rows and steps, for what is no picture over time.
     """
 
     data: xr.Dataset
@@ -43,6 +55,8 @@ class View:
     x_range: Range1d
     cursor: Span
     marks: list[Mark]
+    block: int = 1
+    layer: xr.Dataset | None = None
     choice: Select = field(init=False)
     """The control that chooses a unit; its value is the unit's position."""
     images: ColumnDataSource = field(init=False)
@@ -50,6 +64,11 @@ class View:
     columns: ColumnDataSource = field(init=False)
     """By column: its place ``x`` and its time ``span``; of each variable the chosen unit, and
     mean, low and high over the units."""
+    buckets: ColumnDataSource = field(init=False)
+    """By bucket: the time of its first step, ``first``, and of all of it, ``span``. Its tags are
+    the place of its left end and the width of a bucket."""
+    image_glyphs: list[GlyphRenderer] = field(init=False, default_factory=list)
+    """What draws the images."""
     heat_maps: list[figure] = field(init=False, default_factory=list)
     """Those whose units can be chosen."""
     frames: list[BoxAnnotation] = field(init=False, default_factory=list)
@@ -72,6 +91,9 @@ class View:
                 values = self.data["over_units"].sel(variable=name, part=part).values
                 columns[self.key(name, part)] = np.repeat(values, each)
         self.columns = ColumnDataSource(columns)
+        firsts = [self.axis.text(int(first)) for first in self.data["first"].values]
+        self.buckets = ColumnDataSource({"first": firsts, "span": self.spans()})
+        self.buckets.tags = [self.axis.at(-0.5), self.axis.step * self.bucket_size]
 
     @property
     def variables(self) -> list[str]:
@@ -84,20 +106,27 @@ class View:
         return [name for name, own in zip(self.variables, roles, strict=True) if own == role]
 
     @property
-    def column_steps(self) -> float:
-        """How many steps wide a column is."""
-        steps = int(self.data.attrs["bucket_size"]) * self.data.sizes["bucket"]
-        return steps / self.data.sizes["column"]
+    def bucket_size(self) -> int:
+        """How many steps a bucket has."""
+        return int(self.data.attrs["bucket_size"])
 
     def key(self, name: str, part: str = "") -> str:
         """Return what the column of a variable is called."""
         return f"v{self.variables.index(name)}{part}"
 
+    def picture(self, kind: str, name: str) -> str:
+        """Return what the picture is called that shows a variable in one of `Plot`'s ways."""
+        if kind in ("saturation", "half_life"):
+            return f"{kind}-{self.block}"
+        if kind == "heat_map" and name in self.having("gate"):
+            return f"heat_map-{self.block}-gates"
+        if kind == "lines" and name not in self.having("input"):
+            kind = "over_units"  # the picture that has the chosen unit as a line
+        return f"{kind}-{self.block}-{self.key(name)}"
+
     def spans(self) -> list[str]:
         """Return the time of each bucket as people write it."""
-        ends = zip(self.data["first"].values, self.data["last"].values, strict=True)
-        texts = [(self.axis.text(int(first)), self.axis.text(int(last))) for first, last in ends]
-        return [first if first == last else f"{first} to {last}" for first, last in texts]
+        return spans_of(self.data, self.axis)
 
     def width_dim(self, name: str) -> str:
         """Return the dimension of a variable that is not time."""
@@ -131,13 +160,32 @@ class View:
         """
         names = self.choosable()
         if not names:
-            return Select(title="Unit")
+            return Select(title="Unit", name=f"unit-{self.block}")
         values = self.data[schema.C if schema.C in names else names[0]].values
         finite = np.where(np.isfinite(values), values, np.nan)
         travel = np.fmax.reduce(finite, axis=1) - np.fmin.reduce(finite, axis=1)
         first = int(np.argmax(np.nan_to_num(travel, nan=-1.0)))
         options = [(str(k), label) for k, label in enumerate(self.labels(names[0]))]
-        return Select(title="Unit", value=str(first), options=options, width=110)
+        choice = Select(title="Unit", value=str(first), options=options, width=110)
+        choice.name = f"unit-{self.block}"
+        return choice
+
+
+def spans_of(data: xr.Dataset, axis: TimeAxis, start: int = 0) -> list[str]:
+    """Return the time of each prepared bucket as people write it.
+
+    Parameters
+    ----------
+    data : xarray.Dataset
+        From `everystate.views.prepare.prepare`.
+    axis : TimeAxis
+        Where the steps of the record lie.
+    start : int
+        Position in the record of the first step that was prepared.
+    """
+    ends = zip(data["first"].values + start, data["last"].values + start, strict=True)
+    texts = [(axis.text(int(first)), axis.text(int(last))) for first, last in ends]
+    return [first if first == last else f"{first} to {last}" for first, last in texts]
 
 
 def plain(text: str) -> str:

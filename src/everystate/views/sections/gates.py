@@ -34,7 +34,7 @@ def _heat_map(view: View, names: list[str]) -> list[LayoutDOM]:
         images[view.key(name)] = parts
     options = [(view.key(name), view.long_name(name)) for name in names]
     select = Select(title="Gate in the heat map below", value=first, options=options)
-    select.update(width=220, height=50, sizing_mode="fixed")
+    select.update(name=f"gate-{view.block}", width=220, height=50, sizing_mode="fixed")
     titles = {key: f"{name}, every unit" for key, name in options}
     arguments = {"images": images, "title": fig.title, "titles": titles}
     select.js_on_change("value", CustomJS(args=arguments, code=_SHOW))
