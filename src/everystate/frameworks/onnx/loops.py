@@ -71,18 +71,19 @@ class ShownLoop:
             What was fed to the model, and what it put out.
         """
         shown = {n: results[v.name] for n, v in self.after.items()}
-        floats = {n: a for n, a in shown.items() if a.dtype.kind == "f" and a.ndim > self.levels}
-        if not floats:
-            return
+        floats = {n: a for n, a in shown.items() if a.dtype.kind == "f"}
+        if not any(a.size for a in floats.values()):
+            return  # no iteration, or inside a branch that was not taken
         loops = next(iter(floats.values())).shape[: self.levels]
         after = {n: self.after[n].calls(results, loops) for n in floats}
         before = {n: self.initial[n].calls(results, loops) for n in floats}
         for k in range(int(np.prod(loops, dtype=int))):
-            observed = {n: _steps(calls[k]) for n, calls in after.items()}
+            observed = _alike({n: _steps(calls[k]) for n, calls in after.items()})
+            initial = _alike({n: _steps(calls[k][None]) for n, calls in before.items()})
             yield Observation(
                 path=self.path,
                 observed={n: a[::-1] if self.reverse else a for n, a in observed.items()},
-                initial={n: _steps(calls[k][None])[0] for n, calls in before.items()},
+                initial={n: a[0] for n, a in initial.items()},
                 final={n: a[-1] for n, a in observed.items() if len(a)},
                 reverse=self.reverse,
                 precision=next(iter(observed.values())).dtype.name,
@@ -96,6 +97,17 @@ def _steps(a: Tensor) -> Tensor:
     if wide.ndim < 3:
         return wide.reshape((len(wide), 1, -1))
     return wide.reshape((*wide.shape[:2], -1))
+
+
+def _alike(states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return states of one batch: what has another, or none, is the same for every row."""
+    rows = next((a.shape[1] for a in states.values() if a.shape[1] > 1), 1)
+    return {
+        n: a
+        if a.shape[1] == rows
+        else np.broadcast_to(a.reshape((len(a), 1, -1)), (len(a), rows, a[0].size))
+        for n, a in states.items()
+    }
 
 
 def show_loop(path: str, scope: Scope, node: onnx.NodeProto, exposure: Exposure) -> ShownLoop:

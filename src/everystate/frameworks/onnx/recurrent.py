@@ -143,7 +143,9 @@ class ShownNode:
 
     def _observation(self, calls: Mapping[str, Calls], way: Direction, run: range) -> Observation:
         d = way.place
-        h = _along_time([calls["Y"][k][:, d] for k in run])
+        observed = {"h": _along_time([calls["Y"][k][:, d] for k in run])}
+        if "c" in way.cell.states and len(observed["h"]) == len(run):  # a step a call
+            observed["c"] = np.stack([calls["Y_c"][k][d] for k in run])
         first, last = run[0], run[-1]
         final = {s: calls[f"Y_{s}"][last][d] for s in way.cell.states}
         initial = {
@@ -154,7 +156,7 @@ class ShownNode:
         weights = {role: calls[role][first] for role in ("W", "R", "B", "P") if role in calls}
         return Observation(
             path=f"{self.path}/{way.name}" if way.name else self.path,
-            observed={"h": h},
+            observed=observed,
             initial=initial,
             final=final,
             inputs=_along_time([calls["X"][k] for k in run]),
@@ -162,7 +164,7 @@ class ShownNode:
             weights=canonical(self.op, weights, d),
             lengths=None if lengths is None else np.asarray(lengths, np.int64),
             reverse=way.reverse,
-            precision=h.dtype.name,
+            precision=observed["h"].dtype.name,
             attrs={"module": self.op, "framework_gate_order": GATE_ORDER[self.op]},
         )
 
