@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import import_time, torch_lstm
+from benchmarks import import_time, onnx_lstm, torch_lstm
 
 
 def main() -> None:
@@ -10,7 +10,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="rounds of which the best counts")
     options = parser.parse_args()
-    for benchmark in (torch_lstm, import_time):
+    for benchmark in (torch_lstm, onnx_lstm, import_time):
         benchmark.main(options.rounds)
         print()
 

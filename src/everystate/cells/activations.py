@@ -17,7 +17,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-from array_api_compat import array_namespace
+import numpy as np
+from array_api_compat import array_namespace, is_numpy_array
 
 from everystate.errors import WeightsError
 
@@ -39,6 +40,9 @@ def sigmoid(x: Array) -> Array:
     xp = array_namespace(x)
     if hasattr(xp, "sigmoid"):  # PyTorch: one kernel, and the right gradient everywhere
         return xp.sigmoid(x)
+    if is_numpy_array(x):  # a fifth of the passes; what overflows becomes 1 / inf, which is 0
+        with np.errstate(over="ignore"):
+            return 1.0 / (1.0 + np.exp(-x))
     # e <= 1 on either side, so nothing overflows; the gradient at x = 0 needs no |x|.
     below = x < 0
     e = xp.exp(xp.where(below, x, -x))

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
 
+from array_api_compat import is_numpy_array
+
 from everystate.cells.activations import Activation, Array
 from everystate.cells.scan import clip
 from everystate.errors import WeightsError
@@ -158,7 +160,7 @@ class Cell(ABC):
         -------
         array, shape (..., gates * units)
         """
-        a = x @ w.W.T
+        a = product(x, w.W.T)
         if w.b is not None:
             a += w.b
         return a
@@ -177,7 +179,7 @@ class Cell(ABC):
         -------
         array, shape (..., gates * units)
         """
-        a = h @ w.R.T
+        a = product(h, w.R.T)
         if w.b_R is not None:
             a += w.b_R
         return a
@@ -246,6 +248,13 @@ class Cell(ABC):
     def with_(self, **changes: object) -> Self:
         """Return this cell with some variants changed."""
         return replace(self, **changes)
+
+
+def product(a: Array, matrix: Array) -> Array:
+    """Return ``a @ matrix`` of every step and row as one product: NumPy makes one a step of it."""
+    if not is_numpy_array(a) or a.ndim < 3:
+        return a @ matrix
+    return (a.reshape((-1, a.shape[-1])) @ matrix).reshape((*a.shape[:-1], matrix.shape[-1]))
 
 
 def bounded(function: Activation, bound: float | None) -> Activation:

@@ -255,5 +255,5 @@ def test_unroll_and_record_of_other_things(write, model, tmp_path):
     with pytest.raises(UnsupportedModelError, match="unroll takes one recurrent stack"):
         es.unroll(path, np.ones((5, 4)))
     for other in ({}, {"a": 1}, "weights.pt", tmp_path):
-        with pytest.raises(UnsupportedModelError, match=r"path of a \.safetensors file"):
+        with pytest.raises(UnsupportedModelError, match=r"path of a file .* \.safetensors"):
             es.record(other, np.ones((5, 4)))
