@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from everystate import scale as scale
     from everystate.analysis.compare import compare as compare
     from everystate.recording.selection import Select as Select
     from everystate.storage import open_trace as open_trace
@@ -41,14 +42,20 @@ __all__ = [
 ]
 
 
+_PARTS = ("scale",)
+"""Folders that are public by their own name, and imported when they are first used."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return import_module(f"everystate.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'everystate' has no attribute {name!r}")
     return getattr(import_module(_PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*(name for name in globals() if name.startswith("__")), *_PUBLIC})
+    return sorted({*(name for name in globals() if name.startswith("__")), *_PUBLIC, *_PARTS})
 
 
 class _Package(ModuleType):

@@ -93,6 +93,10 @@ class TraceWriteError(EverystateError, OSError):
     """The trace could not be written: the folder is read-only, the disk full, the path taken."""
 
 
+class ClusterError(EverystateError, ConnectionError):
+    """The Dask cluster cannot be reached, or its workers died again and again."""
+
+
 class MissingDependencyError(EverystateError, ImportError):
     """A package is needed that is not installed; the message names the extra that brings it."""
 

@@ -21,6 +21,7 @@ from everystate.storage.checked import CheckedStore, missing_files, where
 from everystate.storage.identify import root_attrs
 from everystate.storage.lock import is_being_written
 from everystate.storage.mark import Mark
+from everystate.storage.shared.opening import is_shared, open_shared
 
 Incomplete = Literal["error", "trim"]
 
@@ -35,7 +36,7 @@ def open_trace(path: str | os.PathLike[str], *, incomplete: Incomplete = "error"
     Parameters
     ----------
     path : str or path-like
-        The trace's folder.
+        The trace's folder, or a URL that fsspec knows (``s3://...``, ``memory://...``).
     incomplete : {"error", "trim"}, default "error"
         What to do with a trace whose writer was stopped, or is still writing: raise, or open
         what is complete, each layer up to its last complete block. Layers of which no block is
@@ -73,6 +74,8 @@ def open_trace(path: str | os.PathLike[str], *, incomplete: Incomplete = "error"
     """
     if incomplete not in get_args(Incomplete):
         raise SelectionError(f"incomplete={incomplete!r}: expected 'error' or 'trim'.")
+    if is_shared(path):
+        return open_shared(path, trim=incomplete == "trim")
     folder = Path(path)
     attrs = root_attrs(folder)
     mark = Mark.load(folder)

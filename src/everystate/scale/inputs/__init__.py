@@ -1,0 +1,1 @@
+"""Where many sequences come from: one kind of data set a file."""

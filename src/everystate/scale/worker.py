@@ -1,0 +1,306 @@
+"""What a worker does: load the model once, record the rows of a shard, write them, say so.
+
+Everything here is called by Dask in other processes. A sequence that cannot be read or recorded
+is a message in the shard's mark; what is raised concerns the whole shard.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from everystate import schema
+from everystate.errors import EverystateError, InputError, UnsupportedModelError, WeightsError
+from everystate.recording.selection import Select
+from everystate.scale.batches import batches, stacked
+from everystate.scale.inputs.source import Size, Source, Values
+from everystate.scale.options import Batching
+from everystate.storage.shared.manifest import ShardMark
+from everystate.storage.shared.root import Root
+from everystate.storage.shared.writing import Leaf, write_rows
+
+Blocks = dict[str, dict[str, npt.NDArray[Any]]]
+"""What is to be written, by layer and variable, each (row, step, unit) or (row, unit)."""
+
+SUMMED = ("unverified_values", "edited_steps", "weights_changed")
+"""Attributes of a layer that count; of its other numbers the largest is the one to know."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is the same for all shards.
+
+    Parameters
+    ----------
+    id : str
+        Tells this run from others on the same workers.
+    load_model : callable, str or path-like
+        Returns the model, or is its file.
+    select : Select
+        What to record.
+    batching : Batching
+        How the model is called.
+    features : int
+        Features of every sequence.
+    """
+
+    id: str
+    load_model: Callable[[], Any] | str | os.PathLike[str]
+    select: Select
+    batching: Batching
+    features: int
+
+    def record(self, sequences: list[Values]) -> xr.DataTree:
+        """Record sequences in one call of the model."""
+        import everystate as es
+
+        x = stacked(sequences, time_first=self.batching.time_first)
+        return es.record(_model(self), x, select=self.select)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the rows of all shards go.
+
+    Parameters
+    ----------
+    root : Root
+        The trace's place.
+    leaves : list of Leaf
+        Its layers.
+    weights : dict of str to str
+        SHA-256 of the weights of each layer.
+    """
+
+    root: Root
+    leaves: list[Leaf]
+    weights: dict[str, str]
+
+
+_kept = threading.local()
+"""The model that a thread has loaded, and of which job: models are not shared by threads."""
+
+_loading = threading.Lock()
+"""One thread of a process loads at a time: who sets a seed while loading sets it for all."""
+
+
+def _model(job: Job) -> Any:
+    if getattr(_kept, "job", None) != job.id:
+        with _loading:
+            _kept.model = _load(job.load_model)
+        _kept.job = job.id
+    return _kept.model
+
+
+def _load(load_model: Any) -> Any:
+    if not callable(load_model):
+        path = os.fspath(load_model)
+        if not path.endswith(".safetensors"):
+            return path
+        from everystate.frameworks.numpy import load
+
+        return load(path)
+    try:
+        return load_model()
+    except EverystateError:
+        raise
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"loading the model on a worker failed: {type(error).__name__}: {error}. Each worker "
+            "calls load_model() by itself: the files it reads must be there."
+        ) from error
+
+
+def measure(rows: list[int], sources: list[Source]) -> dict[int, Size | str]:
+    """Return the size of each row's sequence, or why it cannot be read."""
+    return {row: source.sizes()[0] for row, source in zip(rows, sources, strict=True)}
+
+
+def sample(job: Job, source: Source) -> xr.DataTree:
+    """Record one sequence, to see what the layers are like.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or the layers' batch or time are not those of the sequence, or
+        padding changes states.
+    """
+    (sequence,) = source.read()
+    if isinstance(sequence, str):
+        raise InputError(sequence)
+    trace = job.record([sequence])
+    for leaf in trace.leaves:
+        rows, steps = leaf.sizes.get(schema.BATCH), _steps_read(leaf, len(sequence), job.select)
+        if rows != 1 or steps is not None:
+            raise InputError(
+                f"{leaf.path}: one sequence of {len(sequence)} steps was recorded as batch {rows}, "
+                f"time {leaf.sizes.get(schema.TIME)}. Does the model take (time, batch, features)? "
+                "Then give Batching(time_first=True). Layers with a time axis of their own cannot "
+                "be recorded by record_many: leave them out by select=es.Select(layers=...)."
+            )
+    if job.batching.pad:
+        _check_padding(job, sequence, trace)
+    return trace
+
+
+def _steps_read(leaf: xr.DataTree, steps: int, select: Select) -> int | None:
+    """Return how many steps a layer has, if these are not those of the sequence."""
+    expected = select.steps(leaf.path.strip("/"), steps)
+    found = leaf.sizes.get(schema.TIME)
+    return found if found != len(expected) else None
+
+
+def _check_padding(job: Job, sequence: Values, alone: xr.DataTree) -> None:
+    longer = np.concatenate([sequence, sequence[::-1]])
+    padded = job.record([sequence, longer])
+    for leaf in alone.leaves:
+        both_rows = padded[leaf.path].to_dataset()
+        for name, values in leaf.data_vars.items():
+            both = both_rows[name].values[0]
+            both = both[: values.sizes[schema.TIME]] if schema.TIME in values.dims else both
+            bound = float(leaf.attrs.get("tolerance", 1e-5))
+            if not np.allclose(both, values.values[0], rtol=bound, atol=bound, equal_nan=True):
+                raise InputError(
+                    f"{leaf.path}: {name} of a sequence changes when it is padded: a step depends "
+                    "on later ones or on other rows. Leave out Batching(pad=True); sequences of "
+                    "the same length are recorded together all the same."
+                )
+
+
+def record_shard(
+    job: Job, target: Target, shard: int, rows: range, lengths: list[int], source: Source
+) -> ShardMark:
+    """Record the rows of a shard, write them and their mark.
+
+    Parameters
+    ----------
+    job, target
+        What is the same for all.
+    shard : int
+        Its number.
+    rows : range
+        Its rows.
+    lengths : list of int
+        Steps that each was found to have; 0 if it could not be read.
+    source : Source
+        Their sequences.
+
+    Returns
+    -------
+    ShardMark
+        What was written.
+    """
+    mark = ShardMark(shard)
+    sequences: dict[int, Values] = {}
+    names = source.names() or [f"sequence {row}" for row in rows]
+    for k, (found, length) in enumerate(zip(source.read(), lengths, strict=True)):
+        fault = _fault(found, length, job.features)
+        if isinstance(found, str) or fault is not None:
+            mark.failed[rows[k]] = f"{names[k]}: {fault}" if fault else str(found)
+        elif np.searchsorted(target.leaves[0].steps, length):  # else none of it is selected
+            sequences[k] = found
+    if sequences:
+        longest = max(map(len, sequences.values()))
+        blocks = _room(target.leaves, len(rows), longest)
+        _record_all(job, target, sequences, blocks, mark, rows.start)
+        for path, values in blocks.items():
+            write_rows(target.root, path, values, rows.start)
+    mark.save(target.root)
+    return mark
+
+
+def _fault(found: Values | str, length: int, features: int) -> str | None:
+    """Return what is wrong with a sequence that was read."""
+    if isinstance(found, str):
+        return None
+    if found.shape[1] != features:
+        return f"has {found.shape[1]} features, the others have {features}"
+    if len(found) != length:
+        return f"has {len(found)} steps, it had {length} when the recording began"
+    return None
+
+
+def _room(leaves: list[Leaf], rows: int, longest: int) -> Blocks:
+    """Return arrays of NaN for the rows of a shard."""
+    found: Blocks = {}
+    for leaf in leaves:
+        steps = int(np.searchsorted(leaf.steps, longest))
+        found[leaf.path] = {}
+        for name, variable in leaf.sample.data_vars.items():
+            sizes = {**variable.sizes, schema.BATCH: rows, schema.TIME: steps}
+            shape = tuple(sizes[dim] for dim in variable.dims)
+            empty = np.nan if variable.dtype.kind == "f" else 0
+            found[leaf.path][str(name)] = np.full(shape, empty, variable.dtype)
+    return found
+
+
+def _record_all(
+    job: Job,
+    target: Target,
+    sequences: Mapping[int, Values],
+    blocks: Blocks,
+    mark: ShardMark,
+    start: int,
+) -> None:
+    """Record sequences, batch by batch; one that the model refuses is named in the mark."""
+    step_bytes = sum(leaf.all_bytes for leaf in target.leaves)
+    most = max(1, job.batching.bytes // step_bytes)
+    for batch in batches({k: len(a) for k, a in sequences.items()}, job.batching, most):
+        parts = [batch]
+        while parts:
+            part = parts.pop()
+            try:
+                trace = job.record([sequences[k] for k in part])
+            except WeightsError:
+                raise
+            except Exception as error:
+                if len(part) > 1:  # find out which one it is
+                    parts += [[k] for k in part]
+                else:
+                    mark.failed[start + part[0]] = f"sequence {start + part[0]}: {_said(error)}"
+                continue
+            _place(trace, target, {k: len(sequences[k]) for k in part}, blocks, mark)
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, EverystateError) else f"{type(error).__name__}: {error}"
+
+
+def _place(
+    trace: xr.DataTree,
+    target: Target,
+    lengths: dict[int, int],
+    blocks: Blocks,
+    mark: ShardMark,
+) -> None:
+    """Copy what was recorded to its rows, without what is past each one's end."""
+    for leaf in target.leaves:
+        found = trace[leaf.path].to_dataset()
+        if found.attrs.get("weights_sha256", "") != target.weights[leaf.path]:
+            raise WeightsError(
+                f"{leaf.path}: load_model() gives other weights each time. Let it load them from "
+                "a file, or set the seed of what is random in it."
+            )
+        mark.attrs[leaf.path] = worst(mark.attrs.get(leaf.path, {}), found.attrs)
+        for name, room in blocks[leaf.path].items():
+            values = found[name].transpose(*leaf.sample[name].dims).values
+            for k, (row, length) in enumerate(lengths.items()):
+                if room.ndim == 3:
+                    steps = int(np.searchsorted(leaf.steps, length))
+                    room[row, :steps] = values[k, :steps]
+                else:
+                    room[row] = values[k]
+
+
+def worst(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of two parts of a layer as those of both."""
+    found = {**b, **a}
+    for name in found:
+        if name in a and name in b and isinstance(a[name], int | float):
+            found[name] = a[name] + b[name] if name in SUMMED else max(a[name], b[name])
+    return found
