@@ -88,4 +88,6 @@ def step_of(seen: Observation, step: int, row: int) -> int:
 def _worked(seen: Observation) -> Skipped:
     assert seen.skipped is not None
     valid = ~seen.skipped
-    return valid if seen.lengths is None else valid & (np.arange(seen.steps)[:, None] < seen.lengths)
+    return (
+        valid if seen.lengths is None else valid & (np.arange(seen.steps)[:, None] < seen.lengths)
+    )

@@ -71,7 +71,7 @@ class Verification:
         self.tolerance = tolerance_of(seen)
         self.rounding = check_rounding(self.seen)
         full = np.full(seen.batch, seen.steps) if seen.lengths is None else seen.lengths
-        self.last_steps = (full - 1).tolist()
+        self.last_steps: list[int] = (full - 1).tolist()
         self.errors: dict[str, float] = {}
         self.unverified = 0
 

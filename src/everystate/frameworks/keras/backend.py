@@ -16,7 +16,7 @@ def is_described(x: Tensor) -> bool:
     """Whether Keras only works out shapes: nothing is computed, so there is nothing to see."""
     if isinstance(x, keras.KerasTensor) or in_symbolic_scope():
         return True
-    return keras.backend.backend() == "torch" and x.device.type == "meta"
+    return keras.backend.backend() == "torch" and bool(x.device.type == "meta")
 
 
 def is_compiled(x: Tensor) -> bool:
@@ -53,3 +53,19 @@ def flat(x: Tensor) -> npt.NDArray[Any]:
     """Return (batch, ...) as an array (batch, units)."""
     a = as_array(x)
     return a.reshape(a.shape[0], -1)
+
+
+def stacked(steps: list[Tensor]) -> npt.NDArray[Any]:
+    """Return the tensors of PyTorch's that the steps computed as one array (time, batch, units)."""
+    import torch
+
+    return as_array(torch.stack(steps).detach())
+
+
+def native(a: npt.NDArray[Any]) -> Any:
+    """Return an array as one that is computed with fastest: on PyTorch, a tensor of its memory."""
+    if keras.backend.backend() != "torch":
+        return a
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(a))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import keras
@@ -52,19 +53,28 @@ def call(model: Any, inputs: Sequence[Any]) -> object:
         If an input holds no numbers.
     """
     model = opened(model)
-    for x in inputs:
-        if isinstance(x, np.ndarray) and x.dtype.kind not in "fiub":
-            raise InputTypeError(
-                f"the input has dtype {x.dtype}, expected numbers. Try x.astype('float32')."
-            )
+    functional = isinstance(model, (Functional, keras.Sequential))
+    for x, expected in zip_longest(
+        inputs, getattr(model, "inputs", None) or [] if functional else []
+    ):
+        _check(x, expected)
     listed = len(inputs) > 1 and isinstance(model, Functional)
     with without_gradients():
-        try:
-            return model(list(inputs)) if listed else model(*inputs)
-        except ValueError as error:
-            if "incompatible" not in str(error):
-                raise
-            raise InputError(
-                f"{error} Keras reads (batch, time, features): a single sequence needs a batch "
-                "of one, x[None], or --batch-first on the command line."
-            ) from error
+        return model(list(inputs)) if listed else model(*inputs)
+
+
+def _check(x: Any, expected: Any) -> None:
+    """Check an input's dtype, and its rank and features where the model says what it expects."""
+    if isinstance(x, np.ndarray) and x.dtype.kind not in "fiub":
+        raise InputTypeError(
+            f"the input has dtype {x.dtype}, expected numbers. Try x.astype('float32')."
+        )
+    got, wanted = getattr(x, "shape", None), getattr(expected, "shape", None)
+    if got is None or wanted is None:
+        return
+    if len(got) != len(wanted) or any(b not in (None, a) for a, b in zip(got, wanted, strict=True)):
+        raise InputError(
+            f"got an input of shape {tuple(got)}, expected {tuple(wanted)}. Keras reads (batch, "
+            "time, features): a single sequence needs a batch of one, x[None], or --batch-first "
+            "on the command line."
+        )

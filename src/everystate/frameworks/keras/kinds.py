@@ -16,8 +16,9 @@ from keras import activations, layers
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
 from everystate.cells import GRU, LSTM, Cell, SimpleRNN, Weights
+from everystate.errors import InputError
 from everystate.frameworks.keras.activations import hard_sigmoid_keras2
-from everystate.frameworks.keras.backend import Tensor, as_array
+from everystate.frameworks.keras.backend import Tensor, as_array, native
 from everystate.frameworks.keras.replacing import replaced
 
 STATES: Final = "everystate_states"
@@ -40,7 +41,7 @@ class Kind:
 
     Parameters
     ----------
-    own : type
+    own : class
         Keras' class; a subclass with a `call` of its own is no cell of this kind.
     states : tuple of str
         Its states, in Keras' order.
@@ -51,7 +52,7 @@ class Kind:
         The gates in the order of the kernel's columns, in Keras' letters.
     """
 
-    own: type
+    own: Any
     states: tuple[str, ...]
     recurrent: tuple[str, ...] = ()
     candidate: tuple[str, ...] = ()
@@ -106,6 +107,26 @@ def is_replayable(cell: Any) -> bool:
     return kind is not None and kind.own is not ConvLSTMCell and known
 
 
+def check_input(path: str, cell: Any, x: Tensor) -> None:
+    """Check what a layer reads, before a back end would fail with less to say.
+
+    Raises
+    ------
+    InputError
+        If there are no rows or steps, or not as many features as the kernel has rows.
+    """
+    shape = tuple(x.shape)
+    if 0 in shape:
+        raise InputError(
+            f"{path}: the input of shape {shape} is empty; there is nothing to record."
+        )
+    kind = kind_of(cell)
+    if kind and kind.own is not ConvLSTMCell and shape[-1] != cell.kernel.shape[0]:
+        raise InputError(
+            f"{path}: got {shape[-1]} features (shape {shape}), expected {cell.kernel.shape[0]}."
+        )
+
+
 def weights_of(cell: Any) -> Weights:
     """Return the weights of a cell that can be replayed, as its `call` uses them."""
     w, r = _rounded(cell, cell.kernel).T, _rounded(cell, cell.recurrent_kernel).T
@@ -113,7 +134,8 @@ def weights_of(cell: Any) -> Weights:
     b_r = None
     if b is not None and b.ndim == 2:
         b, b_r = b
-    found = Weights(W=w, R=r, b=b, b_R=b_r)
+    named = {"W": w, "R": r, "b": b, "b_R": b_r}
+    found = Weights(**{name: None if a is None else native(a) for name, a in named.items()})
     gru = isinstance(cell, layers.GRUCell)
     return GRU().by_block(found, lambda z_r_n: z_r_n[[1, 0, 2]]) if gru else found
 
@@ -125,7 +147,7 @@ def _rounded(cell: Any, variable: Any) -> npt.NDArray[Any]:
 
 
 def _name(activation: Callable[..., Any]) -> str:
-    return NAMES.get(activation) or getattr(activation, "__name__", type(activation).__name__)
+    return NAMES.get(activation) or str(getattr(activation, "__name__", type(activation).__name__))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What one run of a layer's loop showed, as `Observation`s."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +9,14 @@ import numpy.typing as npt
 from keras import layers, tree
 
 from everystate.errors import ReplayMismatchError
-from everystate.frameworks.keras.backend import Tensor, as_array, flat, time_major
+from everystate.frameworks.keras.backend import Tensor, flat, native, stacked, time_major
 from everystate.frameworks.keras.finding import leaves
 from everystate.frameworks.keras.kinds import equations, kind_of, state_names, weights_of
 from everystate.frameworks.keras.masks import Valid, valid_steps
+from everystate.frameworks.keras.overhearing import Heard, as_the_equations
 from everystate.frameworks.keras.stepping import Leaf, cells_of, stepped
 from everystate.recording.observation import Observation
+from everystate.recording.stretches import in_processing_order
 from everystate.recording.verify import TOLERANCE
 
 Array = npt.NDArray[Any]
@@ -45,27 +47,40 @@ class Run:
     outputs: Tensor
     final: Any
 
-    def replayed(self) -> Iterator[Observation]:
-        """Yield the observation of a cell whose states and gates follow from its outputs."""
+    def replayed(self, heard: Heard) -> Iterator[Observation]:
+        """Yield the observation of a cell whose states and gates follow from its outputs.
+
+        Parameters
+        ----------
+        heard : dict
+            What the loop let be overheard of them; may be empty.
+        """
         cell, reverse, valid = self.layer.cell, self.layer.go_backwards, valid_steps(self.mask)
         names = state_names(cell, 0)
         initial = dict(zip(names, map(flat, tree.flatten(self.initial_state)), strict=True))
-        h = time_major(self.outputs)
-        h = h[::-1] if reverse else h
+        shown = {"h": time_major(self.outputs), **{n: stacked(a) for n, a in heard.items()}}
+        shown = {n: a[::-1] if reverse else a for n, a in shown.items()}
         if valid is not None:
-            h = valid.carried(h, initial["h"], reverse)
+            shown = {"h": valid.carried(shown["h"], initial["h"], reverse)}
         dropped = _dropout_mask(cell) if self.training else None
-        yield Observation(
+        seen = Observation(
             path=self.path,
-            observed={"h": h},
-            initial=initial,
-            final=dict(zip(names, map(flat, tree.flatten(self.final)), strict=True)),
-            inputs=time_major(self.sequences if dropped is None else self.sequences * dropped),
+            observed={name: native(a) for name, a in shown.items()},
+            initial={name: native(a) for name, a in initial.items()},
+            final={
+                n: native(flat(a)) for n, a in zip(names, tree.flatten(self.final), strict=True)
+            },
+            inputs=native(
+                time_major(self.sequences if dropped is None else self.sequences * dropped)
+            ),
             cell=equations(cell),
             weights=weights_of(cell),
             hints=() if dropped is None else ("dropout of the inputs was active",),
             **self._common(cell, valid),
         )
+        if seen.shows_gates and not as_the_equations(in_processing_order(seen)):
+            seen = replace(seen, observed={"h": seen.observed["h"]})
+        yield seen
 
     def shown(self) -> Iterator[Observation]:
         """Run the loop again, so that each step shows all, and yield what it showed.
@@ -84,7 +99,10 @@ class Run:
         starts = self.initial_state if len(found) > 1 else [self.initial_state]
         x = time_major(self.sequences)
         for k, (path, cell) in enumerate(zip(leaves(self.path, self.layer), cells, strict=True)):
-            initial, names = tree.flatten(starts[k]), state_names(cell, len(tree.flatten(starts[k])))
+            initial, names = (
+                tree.flatten(starts[k]),
+                state_names(cell, len(tree.flatten(starts[k]))),
+            )
             yield Observation(
                 path=path,
                 observed=_without_repeated({n: time_major(a) for n, a in found[k].items()}),
@@ -114,7 +132,9 @@ class Run:
 
     def _check_alike(self, outputs: Tensor, final: Any, valid: Valid | None) -> None:
         """Check that the second run came out as the first, at every step that counts."""
-        pairs = [(flat(a), flat(b)) for a, b in zip(*map(tree.flatten, (self.final, final)), strict=True)]
+        pairs = [
+            (flat(a), flat(b)) for a, b in zip(*map(tree.flatten, (self.final, final)), strict=True)
+        ]
         a, b = time_major(self.outputs), time_major(outputs)
         if valid is not None:
             worked = valid.worked[::-1] if self.layer.go_backwards else valid.worked
@@ -147,6 +167,8 @@ def _without_repeated(found: Mapping[str, Array]) -> dict[str, Array]:
     """Leave out a cell's output where it is one of its states."""
     kept = dict(found)
     output = kept.pop("output", None)
-    if output is not None and not any(np.array_equal(output, a, equal_nan=True) for a in kept.values()):
+    if output is not None and not any(
+        np.array_equal(output, a, equal_nan=True) for a in kept.values()
+    ):
         kept["output"] = output
     return kept

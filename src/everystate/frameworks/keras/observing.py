@@ -9,7 +9,7 @@ import keras
 from keras import layers
 
 from everystate.frameworks.keras.finding import leaves, one_kernel_each, recurrent_layers
-from everystate.frameworks.keras.loading import opened
+from everystate.frameworks.keras.loading import opened, reset
 from everystate.frameworks.keras.replacing import replaced
 from everystate.frameworks.keras.watching import Watcher
 from everystate.recording.recorder import Recorder, warn
@@ -20,7 +20,8 @@ COMPILED: Final = ("predict", "test", "train")
 @contextmanager
 def observe(model: Any, recorder: Recorder) -> Iterator[None]:
     """Hand every call of a recurrent layer of `model` to `recorder` (see `Framework.observe`)."""
-    model = opened(model)
+    if model is not (model := opened(model)):  # one from a file, which nobody else runs
+        reset(model)
     watchers = [
         Watcher(path, layer, recorder)
         for path, layer in recurrent_layers(model)

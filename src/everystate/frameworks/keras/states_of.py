@@ -11,7 +11,7 @@ from everystate.frameworks.keras.showing import showing
 
 
 @keras.saving.register_keras_serializable(package="everystate")
-class StatesOf(keras.Layer):
+class StatesOf(keras.Layer):  # type: ignore[misc]
     """Call a recurrent layer; return what it returns, and every state and gate at every step.
 
     It is a part of the model like any other: compiled with it, trained with it, saved with it.

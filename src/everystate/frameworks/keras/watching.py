@@ -22,8 +22,9 @@ from everystate.frameworks.keras.backend import (
     is_described,
     without_gradients,
 )
-from everystate.frameworks.keras.kinds import is_replayable
+from everystate.frameworks.keras.kinds import check_input, is_replayable
 from everystate.frameworks.keras.observations import Run
+from everystate.frameworks.keras.overhearing import overhearing
 from everystate.frameworks.keras.replacing import replaced
 from everystate.recording.recorder import Recorder
 
@@ -49,15 +50,15 @@ class Watcher:
                 "and jax.jit do it, and a compiled model's layers cannot be observed. Call "
                 "model(x) inside the block, or model.compile(..., run_eagerly=True) first."
             )
+        check_input(self.path, self.layer.cell, sequences)
         self.called = True
         replay = self._follows_from_outputs(training)
         before = [] if replay else _counters(self.layer.cell)
-        _, outputs, final = result = self._run(sequences, initial_state, given)
-        run = Run(
-            self.path, self.layer, sequences, initial_state, mask, training, outputs, final
-        )
+        with overhearing(self.layer, sequences) as heard:
+            _, outputs, final = result = self._run(sequences, initial_state, given)
+        run = Run(self.path, self.layer, sequences, initial_state, mask, training, outputs, final)
         with without_gradients(), _rewound(self.layer.cell, before):
-            for seen in run.replayed() if replay else run.shown():
+            for seen in run.replayed(heard) if replay else run.shown():
                 self.recorder.observe(seen)
         return result
 
