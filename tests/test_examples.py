@@ -57,3 +57,21 @@ def test_train_demo_writes_what_the_demo_reads(example, tmp_path):
     assert {n: a.shape for n, a in new.items()} == {n: a.shape for n, a in shipped.items()}
     for fixed in ("mean", "std", "window"):
         assert new[fixed] == shipped[fixed]
+
+
+def test_custom_cells(example):
+    printed = example("custom_cells/minimal_gated_unit.py")
+    assert (
+        "recorded: ['h', 'f', 'initial_h', 'initial_f'], {'batch': 4, 'time': 50, 'uni" in printed
+    )
+    assert "unrolled alone, the same states: True" in printed
+    assert "the mean gate falls with the gate's bias: True" in printed
+    printed = example("custom_cells/leaky_integrator.py")
+    assert "fast: 5 steps to 63 %, its time constant is 5" in printed
+    assert "slow: 100 steps to 63 %, its time constant is 100" in printed
+    assert "as a stream of 4 chunks, the same: True" in printed
+    printed = example("custom_cells/nested_state.py")
+    assert "mean: {'batch': 2, 'time': 40, 'mean_unit': 3}" in printed
+    assert "gates and all: ['h', 'c', 'i', 'f', 'g', 'o'" in printed
+    assert "the running mean ends at the mean: True" in printed
+    assert "unrolled, the same h: True" in printed

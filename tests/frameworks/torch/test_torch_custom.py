@@ -147,7 +147,7 @@ def test_as_many_names_as_tensors_are_asked_for():
     cell = Step(lambda a, b: (a, b, a + b), lambda s: s[:2])
     state = ref.random(2, B, H, seed=2)
     with (
-        pytest.raises(UnsupportedModelError, match=r"names 2 states \(a, b\).*gave 3 tensors"),
+        pytest.raises(UnsupportedModelError, match=r"names 2 states \(a, b\).*gave 3 arrays"),
         es.recording(cell),
     ):
         cell(ref.random(B, D, seed=1), (state[0], state[1]))

@@ -1,7 +1,7 @@
 """The NumPy path as a framework: whether a model is one, its layers, observing and calling it.
 
 A model is the path of a ``.safetensors`` file, a `Stack`, or a mapping of them, as `load`
-returns it.
+returns it; or a cell of one's own (see `custom`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from everystate.errors import AmbiguousLayerError, SelectionError
+from everystate.frameworks.numpy import custom
 from everystate.frameworks.numpy.inputs import Given
 from everystate.frameworks.numpy.loading import load
 from everystate.frameworks.numpy.reading import SUFFIX, Tensor
@@ -27,7 +28,9 @@ _opened: ContextVar[tuple[tuple[str, Mapping[str, Stack]], ...]] = ContextVar("o
 
 
 def matches(model: object) -> bool:
-    """Whether `model` is a path of a ``.safetensors`` file, a `Stack` or a mapping of them."""
+    """Whether `model` is a ``.safetensors`` file's path, a `Stack`, several, or a user's cell."""
+    if custom.matches(model):
+        return True
     if isinstance(model, str | PathLike):
         return str(fspath(model)).endswith(SUFFIX)
     if isinstance(model, Mapping):
@@ -43,12 +46,18 @@ def layers(model: Any) -> list[str]:
     WeightsError
         If `model` is a path whose file does not hold recurrent layers.
     """
+    if custom.matches(model):
+        return [custom.path_of(model)]
     return [layer.path for stack in stacks_of(model).values() for layer in stack.layers]
 
 
 @contextmanager
 def observe(model: Any, recorder: Recorder) -> Iterator[None]:
     """Hand every call of the model's stacks to `recorder` (see `Framework.observe`)."""
+    if custom.matches(model):
+        with custom.observe(model, recorder):
+            yield
+        return
     stacks = stacks_of(model)
     watcher = _Watcher(recorder)
     watched = [s for s in stacks.values() if any(recorder.wants(a.path) for a in s.layers)]
@@ -74,6 +83,8 @@ def call(model: Any, inputs: Sequence[Any]) -> object:
     AmbiguousLayerError
         If there are several; the message lists them.
     """
+    if custom.matches(model):
+        return custom.call(model, inputs)
     return chosen_stack(model, inputs)(*inputs)
 
 

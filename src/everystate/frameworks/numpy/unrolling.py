@@ -4,21 +4,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from everystate.errors import UnsupportedModelError
+from everystate.frameworks.numpy import custom
 from everystate.frameworks.numpy.inputs import Given
 from everystate.frameworks.numpy.reading import Tensor
 from everystate.frameworks.numpy.stack import Stack
 from everystate.frameworks.numpy.stepping import Layer
+from everystate.recording.custom import unroll_cell
 from everystate.recording.observation import Lengths, Observation
 from everystate.recording.unrolled import LayerStates, States, Unrolled
 
 
 def unroll(stack: Any, *inputs: Any) -> Unrolled:
-    """Run a `Stack` and return all its states (NumPy has no gradients).
+    """Run a `Stack`, or a cell of one's own, and return all its states (NumPy has no gradients).
 
     Parameters
     ----------
-    stack : Stack
-        One recurrent stack.
+    stack : Stack, or callable that names its states
+        One recurrent stack; a cell is stepped over the first axis of its input.
     *inputs
         What it is called with: the input, the initial state, the lengths.
 
@@ -33,6 +35,8 @@ def unroll(stack: Any, *inputs: Any) -> Unrolled:
     InputError, InputTypeError
         If the input does not fit.
     """
+    if custom.matches(stack):
+        return unroll_cell(custom.path_of(stack), stack, *inputs)
     if not isinstance(stack, Stack):
         raise UnsupportedModelError(
             f"unroll takes one recurrent stack, got {stack!r}. Try "

@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from everystate.cells import GRU, LSTM, Cell, SimpleRNN, Weights
 from everystate.errors import UnsupportedModelError
-from everystate.frameworks.torch.custom import is_cell
+from everystate.recording.custom import is_cell
 
 STACKS: Final = (nn.LSTM, nn.GRU, nn.RNN)
 """Modules that read a whole sequence."""

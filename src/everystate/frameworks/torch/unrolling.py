@@ -13,6 +13,7 @@ from everystate.frameworks.torch.checks import check_input
 from everystate.frameworks.torch.modules import CELLS, STACKS, leaf, weights_of, widened
 from everystate.frameworks.torch.observations import equations, of_pass, plain
 from everystate.frameworks.torch.passes import bind, by_name, in_layout, passes, restored
+from everystate.recording.custom import is_cell, unroll_cell
 from everystate.recording.observation import Observation, turn
 from everystate.recording.stretches import in_processing_order
 from everystate.recording.unrolled import LayerStates, States, Unrolled
@@ -24,7 +25,7 @@ def unroll(layer: nn.Module, x: Any, hx: Any = None) -> Unrolled:
 
     Parameters
     ----------
-    layer : torch.nn.LSTM, GRU, RNN, or LSTMCell, GRUCell, RNNCell
+    layer : torch.nn.LSTM, GRU, RNN, or LSTMCell, GRUCell, RNNCell, or a cell of one's own
         A cell is stepped over the first axis of `x`.
     x : Tensor or PackedSequence
         The input; for a cell (time, batch, features) or (time, features).
@@ -45,13 +46,15 @@ def unroll(layer: nn.Module, x: Any, hx: Any = None) -> Unrolled:
     if isinstance(layer, STACKS):
         check_input(type(layer).__name__.lower(), layer, x)
         return _unroll_stack(layer, x, hx)
-    if isinstance(layer, CELLS):
+    if isinstance(layer, CELLS) and not is_cell(layer):
         if not isinstance(x, Tensor):
             raise InputTypeError(
                 f"{type(layer).__name__}: got {type(x).__name__}, expected a tensor (time, batch, "
                 "features) or (time, features)."
             )
         return _unroll_cell(layer, x, hx)
+    if is_cell(layer):
+        return unroll_cell(type(layer).__name__.lower(), layer, x, hx)
     raise UnsupportedModelError(
         f"unroll takes one recurrent layer or cell, got {type(layer).__name__}. Try "
         "es.unroll(model.lstm, x), or es.record(model, x) for a whole model."

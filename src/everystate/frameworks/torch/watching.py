@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from everystate.errors import UnsupportedModelError
-from everystate.frameworks.torch import custom, onednn
+from everystate.frameworks.torch import onednn
 from everystate.frameworks.torch.checks import check_input, check_output
 from everystate.frameworks.torch.modules import STACKS, leaves, places
 from everystate.frameworks.torch.observations import (
@@ -32,6 +32,7 @@ from everystate.frameworks.torch.passes import (
     time_major,
 )
 from everystate.frameworks.torch.sequences import Line, States, Step, Version
+from everystate.recording import custom
 from everystate.recording.observation import Observation
 from everystate.recording.recorder import Recorder
 
@@ -276,8 +277,8 @@ class _CustomWatcher(Watcher):
 
     def see(self, x: Any, state: Any, output: Any) -> None:
         names = custom.state_names(self.module)
-        after = custom.states(self.path, names, output)
-        before = {} if state is None else custom.states(self.path, names, state)
+        after = custom.named(self.path, names, output)
+        before = {} if state is None else custom.named(self.path, names, state)
         shown = _row(x) if isinstance(x, Tensor) and x.is_floating_point() else None
         self.gather((Step(shown, _kept(before), _kept(after)),), given=state is not None)
 

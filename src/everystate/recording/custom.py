@@ -1,0 +1,143 @@
+"""A cell of one's own: the names of its states, and one step.
+
+Whatever the framework, a cell says by one attribute, on its class or on itself, what its states
+are called, and takes a step when it is called:
+
+* ``everystate_states = ("h", "c")``: names, one for each array of the state;
+* ``cell(x, state) -> state``, or ``cell(x, state) -> (output, state)``.
+
+A state is an array, or any nesting of tuples, lists and mappings of arrays. Its arrays have the
+names in the order of the structure, mappings in their own order; a mapping whose keys are the
+names goes by them. Their first axis is the batch; the units of a trace are all other axes,
+flattened.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from array_api_compat import array_namespace
+
+from everystate.cells.activations import Array
+from everystate.errors import InputError, UnsupportedModelError
+from everystate.recording.unrolled import LayerStates, States, Unrolled
+
+ATTRIBUTE: Final = "everystate_states"
+
+
+def is_cell(value: object) -> bool:
+    """Whether something says what its states are called."""
+    return hasattr(value, ATTRIBUTE)
+
+
+def state_names(cell: object) -> tuple[str, ...]:
+    """Return the names of a cell's states."""
+    names = getattr(cell, ATTRIBUTE)
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def arrays_of(value: Any) -> Iterator[Array]:
+    """Yield the arrays of a nested structure, in its order."""
+    if isinstance(value, Mapping):
+        for part in value.values():
+            yield from arrays_of(part)
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from arrays_of(part)
+    elif hasattr(value, "shape") and hasattr(value, "dtype"):
+        yield value
+
+
+def split(path: str, names: tuple[str, ...], value: Any) -> tuple[Any, Any]:
+    """Return output and state of what a step returned; None where it returned its state alone.
+
+    Parameters
+    ----------
+    path : str
+        The cell's path, for the message.
+    names : tuple of str
+        The states' names.
+    value : array or nested structure
+        A state, or ``(output, state)``.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If neither the value nor its last element holds as many arrays as there are names.
+    """
+    if len(list(arrays_of(value))) == len(names):
+        return None, value
+    if isinstance(value, tuple | list) and value:
+        *output, last = value
+        if len(list(arrays_of(last))) == len(names):
+            return output[0] if len(output) == 1 else tuple(output), last
+    raise UnsupportedModelError(
+        f"{path}: {ATTRIBUTE} names {len(names)} states ({', '.join(names)}), but a step "
+        f"gave {len(list(arrays_of(value)))} arrays. A step returns its state, or (output, state)."
+    )
+
+
+def named(path: str, names: tuple[str, ...], value: Any) -> dict[str, Array]:
+    """Return the states, by name, in what a step was given or returned (see `split`)."""
+    state = split(path, names, value)[1]
+    if isinstance(state, Mapping) and set(state) == set(names):
+        state = {name: state[name] for name in names}  # whatever its order
+    return dict(zip(names, arrays_of(state), strict=True))
+
+
+def unroll_cell(path: str, cell: Any, x: Array, state: Any = None) -> Unrolled:
+    """Step a cell over the first axis of `x` and return all its states, differentiable.
+
+    Parameters
+    ----------
+    path : str
+        What the cell is called.
+    cell : callable
+        A cell that names its states.
+    x : array, shape (time, batch, ...)
+        The input, of any library whose arrays can be stacked.
+    state : array or nested structure, optional
+        The state before the first step. None: the cell gets None, and has to know.
+
+    Returns
+    -------
+    Unrolled
+        ``outputs`` are those of the steps; of a cell that returns its state alone, its first
+        state. ``final_state`` has the cell's own structure.
+
+    Raises
+    ------
+    InputError
+        If there is no step.
+    UnsupportedModelError
+        If a step does not return as many arrays as there are names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> def leaky(x, v):
+    ...     return 0.5 * v + x
+    >>> leaky.everystate_states = ("v",)
+    >>> out = unroll_cell("leaky", leaky, np.ones((3, 1, 1)), np.zeros((1, 1)))
+    >>> out.states.v.ravel().tolist()
+    [1.0, 1.5, 1.75]
+    """
+    names = state_names(cell)
+    if not len(getattr(x, "shape", ())) or not x.shape[0]:
+        raise InputError(
+            f"{path}: got an input of shape {getattr(x, 'shape', None)}, expected (time, batch, "
+            "features), of one step at least."
+        )
+    initial = {} if state is None else named(path, names, state)
+    outputs, states = [], []
+    for t in range(x.shape[0]):
+        output, state = split(path, names, cell(x[t], state))
+        states.append(named(path, names, state))
+        outputs.append(states[-1][names[0]] if output is None else output)
+    variables = {name: _stacked([found[name] for found in states]) for name in names}
+    variables |= {f"initial_{name}": a for name, a in initial.items()}
+    together = _stacked(outputs) if all(hasattr(o, "shape") for o in outputs) else outputs
+    return Unrolled(together, state, States({path: LayerStates(variables)}))
+
+
+def _stacked(steps: list[Array]) -> Array:
+    return array_namespace(*steps).stack(steps)
