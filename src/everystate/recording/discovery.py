@@ -46,8 +46,11 @@ class Framework(Protocol):
     def matches(self, model: object) -> bool:
         """Whether this framework knows `model`; asked first, must be cheap and never raise."""
 
-    def layers(self, model: Any) -> Sequence[str]:
-        """Return the leaf path of each recurrent layer and direction of `model`."""
+    def layers(self, model: Any) -> Sequence[str] | None:
+        """Return the leaf path of each recurrent layer and direction of `model`.
+
+        None where they are known only once it is called; `observe` then checks the selection.
+        """
 
     def observe(self, model: Any, recorder: Recorder) -> AbstractContextManager[object]:
         """Return a context in which every call of a recurrent layer reaches ``recorder.observe``.
@@ -59,7 +62,7 @@ class Framework(Protocol):
     def call(self, model: Any, inputs: Sequence[Any]) -> object:
         """Call the model once, without gradients, on arrays of NumPy or its own kind."""
 
-    def unroll(self, layer: Any, *inputs: Any) -> object:
+    def unroll(self, layer: Any, *inputs: Any, **options: Any) -> object:
         """Return outputs, final state and every state of a layer or cell, differentiable."""
 
 
@@ -109,7 +112,26 @@ def framework_of_file(model: object) -> str | None:
 def model_name(model: object) -> str:
     """Return what a model is called in messages and in the trace's attributes."""
     named = isinstance(model, str) or hasattr(model, "__fspath__")
-    return str(model) if named else type(model).__qualname__
+    if named:
+        return str(model)
+    return str(getattr(model, "__name__", type(model).__qualname__))  # functions have a name
+
+
+def layers_before(framework: Framework, model: Any) -> list[str]:
+    """Return the leaf paths of a model that is not called yet.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If they are known only once it is called.
+    """
+    known = framework.layers(model)
+    if known is None:
+        raise UnsupportedModelError(
+            f"which layers {model_name(model)} has is known only once it is called, and store=, "
+            "reduce= need to know before. Record it without them, and save the trace."
+        )
+    return list(known)
 
 
 def _load(name: str) -> Framework:

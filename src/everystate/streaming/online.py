@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from everystate.errors import SelectionError
-from everystate.recording.discovery import framework_of, model_name
+from everystate.recording.discovery import framework_of, layers_before, model_name
 from everystate.recording.selection import Select
 from everystate.recording.trace import Labels
 from everystate.storage.writing import writing
@@ -29,7 +29,7 @@ def recording_online(
     """
     _check(along, options)
     name, framework = framework_of(model)
-    layers = list(framework.layers(model))
+    layers = layers_before(framework, model)
     select.check_layers(layers)
     outline = Outline(model_name(model), name, layers, labels)
     with ExitStack() as stack:

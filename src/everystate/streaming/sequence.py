@@ -18,7 +18,7 @@ import xarray as xr
 
 from everystate import schema
 from everystate.errors import InputError, ResumeError, SelectionError
-from everystate.recording.discovery import Framework, framework_of, model_name
+from everystate.recording.discovery import Framework, framework_of, layers_before, model_name
 from everystate.recording.observation import as_numpy
 from everystate.recording.recorder import Progress
 from everystate.recording.selection import Select
@@ -132,7 +132,7 @@ def record_long(
 def _planned(model: Any, inputs: tuple[Any, ...], select: Select, options: Streaming) -> _Sequence:
     """Find out how the sequence can be run."""
     framework = framework_of(model)
-    layers = list(framework[1].layers(model))
+    layers = layers_before(framework[1], model)
     select.check_layers(layers)
     if len(inputs) != 1:
         raise InputError(

@@ -175,7 +175,7 @@ def record(
     return recorder.trace
 
 
-def unroll(layer: Any, *inputs: Any) -> Any:
+def unroll(layer: Any, *inputs: Any, **options: Any) -> Any:
     """Run a recurrent layer or cell and return all its states, differentiable.
 
     Parameters
@@ -184,6 +184,8 @@ def unroll(layer: Any, *inputs: Any) -> Any:
         It runs on its framework's own kernels, in the mode it is in.
     *inputs : tensor
         What the layer is called with: the input, then the initial state if there is one.
+    **options : object
+        What else the layer takes by name, such as ``seq_lengths`` of one of Flax's.
 
     Returns
     -------
@@ -204,14 +206,15 @@ def unroll(layer: Any, *inputs: Any) -> Any:
     torch.Size([50, 2, 4])
     >>> out.states.f[25].sum().backward()
     """
-    return framework_of(layer)[1].unroll(layer, *inputs)
+    return framework_of(layer)[1].unroll(layer, *inputs, **options)
 
 
 def _begin(model: Any, select: Select | None, **options: Any) -> tuple[Framework, Recorder]:
     """Return the framework that knows the model, and a recorder with `Recorder`'s options."""
     name, framework = framework_of(model)
     select = _checked(select)
-    select.check_layers(framework.layers(model))
+    if (known := framework.layers(model)) is not None:
+        select.check_layers(known)
     return framework, Recorder(model_name(model), name, select, **options)
 
 

@@ -88,7 +88,7 @@ def layers_of(model: Any) -> Sequence[str]:
     """Return the leaf path of each recurrent layer and direction of a model."""
     from everystate.recording.discovery import framework_of
 
-    return framework_of(model)[1].layers(model)
+    return framework_of(model)[1].layers(model) or ()
 
 
 def _hint(name: str) -> str:

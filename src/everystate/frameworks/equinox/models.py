@@ -1,0 +1,57 @@
+"""Equinox's modules as models."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+import equinox as eqx
+
+from everystate.frameworks.equinox.cells import places, watching
+from everystate.frameworks.jax.running import (
+    WATCHERS,
+    Target,
+    observed,
+    recorded_call,
+    recorder_of,
+)
+from everystate.recording.recorder import Recorder
+
+_JITTED: Final[Any] = type(eqx.filter_jit(lambda: None))
+
+
+def matches(model: object) -> bool:
+    """Whether `model` is a module of Equinox."""
+    return isinstance(model, eqx.Module)
+
+
+def layers(model: eqx.Module) -> Sequence[str] | None:
+    """Return the path of each cell; None if there is none, as states may be carried without."""
+    return [path for path, _ in places(_taken_apart(model)[0])] or None
+
+
+def observe(model: eqx.Module, recorder: Recorder) -> AbstractContextManager[object]:
+    """Return a context in which the recorder's `run` hands over every state."""
+    return observed(model, recorder)
+
+
+def call(model: Any, inputs: Sequence[Any]) -> object:
+    """Call the model once; while it is recorded, with its scans tapped."""
+    recorder = recorder_of(model)
+    if recorder is None:
+        return model(*inputs)
+    inner, run = _taken_apart(model)
+    return recorded_call(Target(run, (inner,)), inputs, recorder)
+
+
+def _taken_apart(model: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return a module, and how to call it: `eqx.filter_jit` has taken it apart, so anew."""
+    if type(model) is _JITTED:
+        return model.__wrapped__, lambda own, *inputs: eqx.filter_jit(own)(*inputs)
+    return model, _call
+
+
+def _call(model: Any, *inputs: Any) -> Any:
+    return model(*inputs)
+
+
+WATCHERS.append(watching)

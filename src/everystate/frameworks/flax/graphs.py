@@ -1,0 +1,88 @@
+"""Flax NNX: a module as a model."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import jax
+from flax import nnx
+
+from everystate.frameworks.flax.calls import Calls, joined
+from everystate.frameworks.jax.running import Target
+from everystate.frameworks.jax.swapping import watched
+
+
+def places(model: nnx.Module) -> list[tuple[str, Any]]:
+    """Return the path and module of each `RNN`, `Bidirectional` and cell in a model."""
+    return [
+        (joined(path, node), node)
+        for path, node in nnx.iter_graph(model)
+        if isinstance(node, nnx.RNN | nnx.Bidirectional | nnx.nn.recurrent.RNNCellBase)
+    ]
+
+
+def layers(model: nnx.Module) -> list[str]:
+    """Return the leaf path of each recurrent layer and direction."""
+    found, inner = [], set()
+    nodes = places(model)
+    for path, node in nodes:
+        if isinstance(node, nnx.Bidirectional):
+            found += [f"{path}/forward", f"{path}/backward"]
+            inner |= {id(node.forward_rnn), id(node.backward_rnn)}
+    for path, node in nodes:
+        if isinstance(node, nnx.RNN):
+            inner.add(id(node.cell))
+            found += [] if id(node) in inner else [path]
+    cells = [n for n in nodes if not isinstance(n[1], nnx.RNN | nnx.Bidirectional)]
+    return found + [path for path, node in cells if id(node) not in inner]
+
+
+def target(model: nnx.Module) -> Target:
+    """Return an NNX model as a function of its state; the state it ends with becomes its own."""
+    fn, state = _with_state(model)
+
+    def finish(result: tuple[Any, Any]) -> Any:
+        nnx.update(model, result[1])
+        return result[0]
+
+    return Target(fn, (state,), finish=finish)
+
+
+def apart(model: nnx.Module) -> tuple[Callable[..., Any], Any]:
+    """Return a module as a function of its state and inputs, and the state."""
+    fn, state = _with_state(model)
+    return lambda *args, **options: fn(*args, **options)[0], state
+
+
+def _with_state(model: nnx.Module) -> tuple[Callable[..., tuple[Any, Any]], Any]:
+    graph, state = nnx.split(model)
+
+    def fn(state: Any, *inputs: Any, **options: Any) -> tuple[Any, Any]:
+        own = nnx.merge(graph, state)
+        with watching(own):
+            result = own(*inputs, **options)
+        return result, nnx.state(own)
+
+    return fn, state
+
+
+def watching(model: nnx.Module) -> AbstractContextManager[None]:
+    """Return a context in which a model's layers and cells tag their values."""
+    calls = Calls()
+
+    def watch(path: str, run: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
+        cls = type(module).__mro__[1]
+        if isinstance(module, nnx.Bidirectional):
+            return calls.bidirectional(path, run, *args, **kwargs)
+        if isinstance(module, nnx.RNN):
+            return calls.rnn(path, run, module, *args, **kwargs)
+        return calls.cell(path, run, module, cls, weights(module))(*args, **kwargs)
+
+    return watched(places(model), watch)
+
+
+def weights(module: nnx.Module) -> Mapping[str, Any]:
+    """Return the parameters of a module by name: ``dense_i/kernel``."""
+    flat: Sequence[tuple[tuple[Any, ...], Any]] = nnx.to_flat_state(nnx.state(module, nnx.Param))
+    named = {"/".join(map(str, path)): v.get_value() for path, v in flat}
+    return {name: a for name, a in named.items() if isinstance(a, jax.Array)}

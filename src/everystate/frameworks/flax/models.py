@@ -1,0 +1,44 @@
+"""Which models are Flax's, and calling them: Linen and NNX alike."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import flax.linen as nn
+from flax import nnx
+
+from everystate.frameworks.flax import graphs, linen
+from everystate.frameworks.jax.running import WATCHERS, Target, observed, recorded_call, recorder_of
+from everystate.recording.recorder import Recorder
+
+
+def matches(model: object) -> bool:
+    """Whether `model` is a module of NNX or Linen."""
+    return isinstance(model, nnx.Module | nn.Module)
+
+
+def layers(model: Any) -> Sequence[str] | None:
+    """Return the leaf path of each recurrent layer and direction.
+
+    None for Linen, whose modules are made when they are called.
+    """
+    return graphs.layers(model) if isinstance(model, nnx.Module) else None
+
+
+def observe(model: Any, recorder: Recorder) -> AbstractContextManager[object]:
+    """Return a context in which the recorder's `run` hands over every state."""
+    _target(model)
+    return observed(model, recorder)
+
+
+def call(model: Any, inputs: Sequence[Any]) -> object:
+    """Call the model once; while it is recorded, with its scans tapped."""
+    recorder = recorder_of(model)
+    return model(*inputs) if recorder is None else recorded_call(_target(model), inputs, recorder)
+
+
+def _target(model: Any) -> Target:
+    return graphs.target(model) if isinstance(model, nnx.Module) else linen.target(model)
+
+
+WATCHERS.append(linen.watching)

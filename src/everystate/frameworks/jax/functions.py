@@ -1,0 +1,57 @@
+"""Functions of JAX as models: under `jax.jit` or not, and their states by scan."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any, Final
+
+import jax
+
+from everystate.errors import UnsupportedModelError
+from everystate.frameworks.jax.running import Target, observed, recorded_call, recorder_of
+from everystate.recording.recorder import Recorder
+
+_JITTED: Final = type(jax.jit(lambda: None))
+_FOREIGN: Final = ("keras", "onnxruntime", "tensorflow", "tf_keras", "torch")
+"""Whose bound methods are no functions of JAX."""
+
+
+def matches(model: object) -> bool:
+    """Whether `model` is a function, under `jax.jit` or not, or a `functools.partial` of one."""
+    while isinstance(model, partial):
+        model = model.func
+    foreign = type(getattr(model, "__self__", None)).__module__.partition(".")[0] in _FOREIGN
+    return isinstance(model, (_JITTED, FunctionType, MethodType)) and not foreign
+
+
+def layers(model: Callable[..., Any]) -> Sequence[str] | None:
+    """Return None: which scans a function has is known only once it is called."""
+
+
+def observe(model: Callable[..., Any], recorder: Recorder) -> AbstractContextManager[object]:
+    """Return a context in which the recorder's `run` hands over every state."""
+    return observed(model, recorder)
+
+
+def call(model: Callable[..., Any], inputs: Sequence[Any]) -> object:
+    """Call the function once; while it is recorded, with its scans tapped."""
+    recorder = recorder_of(model)
+    if recorder is None:
+        return model(*inputs)
+    return recorded_call(Target(model), inputs, recorder)
+
+
+def unroll(layer: Any, *inputs: Any, **options: Any) -> object:
+    """Refuse: a function is no layer.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Always; `tap_scans` is what there is for functions.
+    """
+    raise UnsupportedModelError(
+        f"unroll takes one recurrent layer or cell, got the function "
+        f"{getattr(layer, '__name__', layer)}. Try everystate.frameworks.jax.tap_scans(fn)(x), "
+        "whose states can be differentiated."
+    )
