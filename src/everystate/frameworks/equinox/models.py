@@ -7,13 +7,7 @@ from typing import Any, Final
 import equinox as eqx
 
 from everystate.frameworks.equinox.cells import places, watching
-from everystate.frameworks.jax.running import (
-    WATCHERS,
-    Target,
-    observed,
-    recorded_call,
-    recorder_of,
-)
+from everystate.frameworks.jax.running import WATCHERS, Target, block_of, observed
 from everystate.recording.recorder import Recorder
 
 _JITTED: Final[Any] = type(eqx.filter_jit(lambda: None))
@@ -36,11 +30,11 @@ def observe(model: eqx.Module, recorder: Recorder) -> AbstractContextManager[obj
 
 def call(model: Any, inputs: Sequence[Any]) -> object:
     """Call the model once; while it is recorded, with its scans tapped."""
-    recorder = recorder_of(model)
-    if recorder is None:
+    block = block_of(model)
+    if block is None:
         return model(*inputs)
     inner, run = _taken_apart(model)
-    return recorded_call(Target(run, (inner,)), inputs, recorder)
+    return block.call(Target(run, (inner,), key="equinox"), inputs)
 
 
 def _taken_apart(model: Any) -> tuple[Any, Callable[..., Any]]:

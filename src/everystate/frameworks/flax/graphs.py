@@ -39,31 +39,30 @@ def layers(model: nnx.Module) -> list[str]:
 
 def target(model: nnx.Module) -> Target:
     """Return an NNX model as a function of its state; the state it ends with becomes its own."""
-    fn, state = _with_state(model)
+    fn, parts = _with_state(model)
 
     def finish(result: tuple[Any, Any]) -> Any:
         nnx.update(model, result[1])
         return result[0]
 
-    return Target(fn, (state,), finish=finish)
+    return Target(fn, parts, finish=finish, key="nnx")
 
 
 def apart(model: nnx.Module) -> tuple[Callable[..., Any], Any]:
     """Return a module as a function of its state and inputs, and the state."""
-    fn, state = _with_state(model)
-    return lambda *args, **options: fn(*args, **options)[0], state
+    fn, parts = _with_state(model)
+    return lambda parts, *inputs, **options: fn(*parts, *inputs, **options)[0], parts
 
 
-def _with_state(model: nnx.Module) -> tuple[Callable[..., tuple[Any, Any]], Any]:
-    graph, state = nnx.split(model)
-
-    def fn(state: Any, *inputs: Any, **options: Any) -> tuple[Any, Any]:
+def _with_state(model: nnx.Module) -> tuple[Callable[..., tuple[Any, Any]], tuple[Any, Any]]:
+    def fn(graph: Any, state: Any, *inputs: Any, **options: Any) -> tuple[Any, Any]:
         own = nnx.merge(graph, state)
         with watching(own):
             result = own(*inputs, **options)
         return result, nnx.state(own)
 
-    return fn, state
+    graph, state = nnx.split(model)
+    return fn, (graph, state)
 
 
 def watching(model: nnx.Module) -> AbstractContextManager[None]:

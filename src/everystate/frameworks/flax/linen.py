@@ -24,7 +24,7 @@ def target(model: nn.Module) -> Target:
         If it has none.
     """
     fn, variables = apart(model)
-    return Target(fn, (variables,), name=_name(model))
+    return Target(fn, (variables,), name=_name(model), key=(type(model), repr(model)))
 
 
 def apart(model: nn.Module) -> tuple[Callable[..., Any], Any]:

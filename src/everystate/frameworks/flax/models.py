@@ -8,7 +8,7 @@ import flax.linen as nn
 from flax import nnx
 
 from everystate.frameworks.flax import graphs, linen
-from everystate.frameworks.jax.running import WATCHERS, Target, observed, recorded_call, recorder_of
+from everystate.frameworks.jax.running import WATCHERS, Target, block_of, observed
 from everystate.recording.recorder import Recorder
 
 
@@ -33,8 +33,8 @@ def observe(model: Any, recorder: Recorder) -> AbstractContextManager[object]:
 
 def call(model: Any, inputs: Sequence[Any]) -> object:
     """Call the model once; while it is recorded, with its scans tapped."""
-    recorder = recorder_of(model)
-    return model(*inputs) if recorder is None else recorded_call(_target(model), inputs, recorder)
+    block = block_of(model)
+    return model(*inputs) if block is None else block.call(_target(model), inputs)
 
 
 def _target(model: Any) -> Target:

@@ -16,7 +16,7 @@ from everystate.frameworks.jax.observations import by_call, value_of
 from everystate.frameworks.jax.records import Found, FoundScan
 from everystate.frameworks.jax.running import watch_all
 from everystate.frameworks.jax.tags import Call
-from everystate.frameworks.jax.tracing import trace
+from everystate.frameworks.jax.tracing import Arguments, trace
 from everystate.frameworks.jax.unrolling import (
     check_sequence,
     layer_states,
@@ -89,8 +89,8 @@ def _layer(
 ) -> Unrolled:
     xs = jnp.asarray(xs)
     given = {**options, "return_carry": True}
-    traced, arrays = trace(fn, (own, xs), given, watching=watch_all)
-    (final, outputs), found = traced.run(arrays)
+    arguments = Arguments((own, xs), given)
+    (final, outputs), found = trace(fn, arguments, watch_all).run(arguments.arrays)
     time_major = options.get("time_major")
     time_major = bool(layer.time_major if time_major is None else time_major)
     lengths = options.get("seq_lengths")

@@ -9,7 +9,7 @@ from typing import Any, Final
 import jax
 
 from everystate.errors import UnsupportedModelError
-from everystate.frameworks.jax.running import Target, observed, recorded_call, recorder_of
+from everystate.frameworks.jax.running import Target, block_of, observed
 from everystate.recording.recorder import Recorder
 
 _JITTED: Final = type(jax.jit(lambda: None))
@@ -36,10 +36,11 @@ def observe(model: Callable[..., Any], recorder: Recorder) -> AbstractContextMan
 
 def call(model: Callable[..., Any], inputs: Sequence[Any]) -> object:
     """Call the function once; while it is recorded, with its scans tapped."""
-    recorder = recorder_of(model)
-    if recorder is None:
+    block = block_of(model)
+    if block is None:
         return model(*inputs)
-    return recorded_call(Target(model), inputs, recorder)
+    pure = isinstance(model, _JITTED)  # so its user says
+    return block.call(Target(model, key=model if pure else None), inputs)
 
 
 def unroll(layer: Any, *inputs: Any, **options: Any) -> object:

@@ -1,6 +1,7 @@
 """What a tap found, as `Observation`s: cells by their tags, other scans by what they carry."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -117,31 +118,32 @@ def _of_cell(call: Call, tags: Tags, scan: FoundScan, lengths: Lengths | None) -
     before = {s: _rows(value_of(scan, tags["before", s]), tags["before", s]) for s in call.states}
     first = -1 if scan.reverse else 0
     shown = tags.get(("input", "x"))
-    steps = len(next(iter(after.values())))
+    count = len(next(iter(after.values())))
     inputs = None
     if shown is not None:
         x = value_of(scan, shown)
-        inputs = _rows(np.repeat(x[None], steps, 0) if shown.where[0] == "constant" else x, shown)
-    return finished(
-        call,
-        after,
-        initial={s: a[first] for s, a in before.items()},
-        previous=None if carried else before,
-        inputs=inputs,
-        weights=weights,
-        lengths=lengths,
-        reverse=scan.reverse,
+        inputs = _rows(np.repeat(x[None], count, 0) if shown.where[0] == "constant" else x, shown)
+    steps = Steps(
+        after, {s: a[first] for s, a in before.items()}, inputs, None if carried else before
     )
+    return finished(call, steps, weights, lengths=lengths, reverse=scan.reverse)
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """What a cell showed, in the order in which its layer turned it; as `Observation` has it."""
+
+    after: Mapping[str, Host]
+    initial: Mapping[str, Host]
+    inputs: Host | None = None
+    previous: Mapping[str, Host] | None = None
 
 
 def finished(
     call: Call,
-    after: Mapping[str, Host],
+    steps: Steps,
+    weights: Mapping[str, Host],
     *,
-    initial: Mapping[str, Host],
-    previous: Mapping[str, Host] | None = None,
-    inputs: Host | None = None,
-    weights: Mapping[str, Host] | None = None,
     lengths: Lengths | None = None,
     reverse: bool = False,
 ) -> Observation:
@@ -151,14 +153,16 @@ def finished(
     ----------
     call : Call
         The cell.
-    after, initial, previous, inputs, lengths
-        As `Observation` takes them, but in the order in which the layer turned them.
+    steps : Steps
+        What it showed.
     weights : mapping
         What was tagged as weight; empty if it changes from step to step.
+    lengths : ndarray of int, optional
+        Valid steps of each row.
     reverse : bool
         Whether the scan itself runs backwards.
     """
-    precision = str(after[call.states[0]].dtype)
+    after, previous = steps.after, steps.previous
     canonical = None
     if call.weights is not None and weights:
         canonical = call.weights({n: _wide(a) for n, a in weights.items()})
@@ -175,14 +179,14 @@ def finished(
     return Observation(
         path=call.path,
         observed={s: in_order(after[s]) for s in order},
-        initial={s: of_all_rows(initial[s]) for s in order},
-        inputs=None if inputs is None else in_order(inputs),
+        initial={s: of_all_rows(steps.initial[s]) for s in order},
+        inputs=None if steps.inputs is None else in_order(steps.inputs),
         cell=None if canonical is None else call.cell,
         weights=canonical,
         previous=previous and {s: in_order(previous[s]) for s in order},
         lengths=lengths,
         reverse=reverse != call.reverse,
-        precision=precision,
+        precision=str(after[call.states[0]].dtype),
         attrs=call.attrs,
     )
 
@@ -202,14 +206,15 @@ def _stepped(found: Sequence[FoundTag]) -> Iterator[Observation]:
             return np.stack([_rows(f.value[None], f)[0] for f in found])
 
         before = {s: values("before", s) for s in call.states}
-        yield finished(
-            call,
+        shown = values("input", "x") if ("input", "x") in groups[0] else None
+        taken = Steps(
             {s: values("after", s) for s in call.states},
-            initial={s: a[0] for s, a in before.items()},
-            previous=before,
-            inputs=values("input", "x") if ("input", "x") in groups[0] else None,
-            weights={n: f.value for (role, n), f in groups[0].items() if role == "weight"},
+            {s: a[0] for s, a in before.items()},
+            shown,
+            before,
         )
+        weights = {n: f.value for (role, n), f in groups[0].items() if role == "weight"}
+        yield finished(call, taken, weights)
 
 
 def _rows(a: Host, t: Tagged | FoundTag) -> Host:

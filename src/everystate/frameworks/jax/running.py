@@ -1,13 +1,13 @@
 """Calling a model with its scans tapped, and handing what they carry to a recorder."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from everystate.frameworks.jax.observations import observations
 from everystate.frameworks.jax.scans import check_tapped, nothing_in
-from everystate.frameworks.jax.tracing import Watching, trace
+from everystate.frameworks.jax.tracing import Arguments, Compiled, Traced, Watching, trace
 from everystate.recording.recorder import Recorder
 
 
@@ -25,38 +25,16 @@ class Target:
         Turns a scan's name scope into a path of the trace.
     finish : callable
         Turns the function's result into the model's.
+    key : hashable, optional
+        What the function is made from. Equal keys, equal functions: what is traced for one call
+        serves the next. None: Python may do otherwise the next time, so it is traced anew.
     """
 
     fn: Callable[..., Any]
     args: tuple[Any, ...] = ()
     name: Callable[[str], str] = str
     finish: Callable[[Any], Any] = lambda result: result
-
-
-def recorded_call(target: Target, inputs: Sequence[Any], recorder: Recorder) -> Any:
-    """Call a model once, hand every state to the recorder, and return the model's result.
-
-    Raises
-    ------
-    NothingRecordedError
-        If the model has no scan.
-    UnsupportedModelError
-        If one of its scans cannot be tapped.
-    UnknownLayerError
-        If a layer pattern of the selection matches none of the layers found.
-    """
-    traced, arrays = trace(target.fn, (*target.args, *inputs), watching=watch_all)
-    result, found = traced.run(arrays)
-    check_tapped(target.fn, found)
-    seen = observations(found, target.name)
-    if not seen:
-        raise nothing_in(target.fn, traced)
-    recorder.select.check_layers([s.path for s in seen])
-    recorder.begin_run()
-    for s in seen:
-        recorder.observe(s)
-    recorder.end_run()
-    return target.finish(result)
+    key: Hashable | None = None
 
 
 WATCHERS: Final[list[Watching]] = []
@@ -72,21 +50,82 @@ def watch_all(fn: Callable[..., Any], args: Any) -> Iterator[None]:
         yield
 
 
-_OPEN: list[tuple[object, Recorder]] = []
-"""The models being recorded, the innermost block last."""
+class Block:
+    """A block in which a model is recorded.
+
+    Parameters
+    ----------
+    model : object
+        The model.
+    recorder : Recorder
+        What takes its states.
+    """
+
+    def __init__(self, model: object, recorder: Recorder) -> None:
+        self.model, self.recorder = model, recorder
+        self._compiled: dict[Any, Compiled] = {}
+
+    def call(self, target: Target, inputs: Sequence[Any]) -> Any:
+        """Call the model once, hand every state to the recorder, and return its result.
+
+        Raises
+        ------
+        NothingRecordedError
+            If the model has no scan.
+        UnsupportedModelError
+            If one of its scans cannot be tapped.
+        UnknownLayerError
+            If a layer pattern of the selection matches none of the layers found.
+        """
+        given = Arguments((*target.args, *inputs))
+        program = self._program(target, given)
+        result, found = program.run(given.arrays)
+        check_tapped(target.fn, found)
+        seen = observations(found, target.name)
+        if not seen:
+            traced = program if isinstance(program, Traced) else program.traced
+            raise nothing_in(target.fn, traced)
+        recorder = self.recorder
+        recorder.select.check_layers([s.path for s in seen])
+        recorder.begin_run()
+        for s in seen:
+            recorder.observe(s)
+        recorder.end_run()
+        return target.finish(result)
+
+    def _program(self, target: Target, given: Arguments) -> Traced | Compiled:
+        """Return the function with its scans tapped: the one of the last call, if that serves."""
+        key = (target.key, given.kind)
+        if target.key is None or not _is_hashable(key):
+            return trace(target.fn, given, watch_all)
+        if key not in self._compiled:
+            self._compiled[key] = trace(target.fn, given, watch_all).compiled(given.arrays)
+        return self._compiled[key]
+
+
+def _is_hashable(key: object) -> bool:
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True
+
+
+_OPEN: list[Block] = []
+"""The blocks that are open, the innermost last."""
 
 
 @contextmanager
 def observed(model: object, recorder: Recorder) -> Iterator[None]:
-    """Let `recorder_of` know, within the block, that a model is recorded."""
-    entry = (model, recorder)
-    _OPEN.append(entry)
+    """Let `block_of` know, within the block, that a model is recorded."""
+    block = Block(model, recorder)
+    _OPEN.append(block)
     try:
         yield
     finally:
-        _OPEN.remove(entry)
+        _OPEN.remove(block)
 
 
-def recorder_of(model: object) -> Recorder | None:
-    """Return the recorder of the innermost block that records a model; None outside of one."""
-    return next((recorder for known, recorder in reversed(_OPEN) if known is model), None)
+def block_of(model: object) -> Block | None:
+    """Return the innermost open block that records a model; None outside of one."""
+    return next((block for block in reversed(_OPEN) if block.model is model), None)

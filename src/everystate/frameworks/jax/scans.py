@@ -7,7 +7,7 @@ from typing import Any
 from everystate.errors import NothingRecordedError, UnsupportedModelError
 from everystate.frameworks.jax.naming import distinct, scope_path, state_names
 from everystate.frameworks.jax.records import Found, FoundScan, Untapped
-from everystate.frameworks.jax.tracing import Traced, trace, while_loops
+from everystate.frameworks.jax.tracing import Arguments, Traced, trace, while_loops
 
 Scans = dict[str, dict[str, Any]]
 """States by scan and name: ``scans["encoder"]["c"]`` of shape (time, ...)."""
@@ -66,8 +66,9 @@ def tap_scans(fn: Callable[..., Any]) -> Callable[..., tuple[Any, Scans]]:
 
     @wraps(fn)
     def tapped(*args: Any, **kwargs: Any) -> tuple[Any, Scans]:
-        traced, arrays = trace(fn, args, kwargs)
-        result, found = traced.run(arrays)
+        given = Arguments(args, kwargs)
+        traced = trace(fn, given)
+        result, found = traced.run(given.arrays)
         check_tapped(fn, found)
         if not any(isinstance(f, FoundScan) for f in found):
             raise nothing_in(fn, traced)

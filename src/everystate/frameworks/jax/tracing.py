@@ -1,6 +1,6 @@
 """Running a function with its scans tapped: traced, then evaluated with what was found."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -35,51 +35,96 @@ class Traced:
     def run(self, arrays: Sequence[Any]) -> tuple[Any, list[Found]]:
         """Evaluate with its scans tapped; return the function's result, and what was found."""
         results, found = evaluate(self.jaxpr, arrays, Scope())
-        filled = iter(results)
+        return self._result(results), found
+
+    def compiled(self, arrays: Sequence[Any]) -> "Compiled":
+        """Return it with its scans tapped once and for all, to be run as often as one likes."""
+        seen: dict[str, Any] = {}
+
+        def flat(*arrays: Any) -> list[Any]:
+            leaves, seen["treedef"] = jax.tree.flatten(evaluate(self.jaxpr, arrays, Scope()))
+            return leaves
+
+        return Compiled(self, jax.make_jaxpr(flat)(*arrays), seen["treedef"])
+
+    def _result(self, arrays: Sequence[Any]) -> Any:
+        filled = iter(arrays)
         leaves = [next(filled) if leaf is _ARRAY else leaf for leaf in self.fixed]
-        return jax.tree.unflatten(self.treedef, leaves), found
+        return jax.tree.unflatten(self.treedef, leaves)
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A traced function with its scans tapped, as a trace of its own: JAX compiles it once."""
+
+    traced: Traced
+    jaxpr: ClosedJaxpr
+    treedef: Any
+
+    def run(self, arrays: Sequence[Any]) -> tuple[Any, list[Found]]:
+        """Evaluate as `Traced.run` does."""
+        leaves = jax.core.eval_jaxpr(self.jaxpr.jaxpr, self.jaxpr.consts, *arrays)
+        results, found = jax.tree.unflatten(self.treedef, leaves)
+        return self.traced._result(results), found
 
 
 _ARRAY = object()
 Watching = Callable[[Callable[..., Any], Any], AbstractContextManager[object]]
 
 
-def trace(
-    fn: Callable[..., Any],
-    args: Sequence[Any],
-    kwargs: dict[str, Any] | None = None,
-    watching: Watching | None = None,
-) -> tuple[Traced, list[Any]]:
-    """Trace a function; return the trace and the arrays among its arguments.
+def trace(fn: Callable[..., Any], given: "Arguments", watching: Watching | None = None) -> Traced:
+    """Trace a function.
 
     Parameters
     ----------
     fn : callable
         The function. It may be under `jax.jit` and everything else of JAX.
-    args, kwargs : sequence and dict
-        Its arguments; arrays in them, of JAX or NumPy, are traced, all else is passed as it is.
+    given : Arguments
+        What it is called with.
     watching : callable, optional
         Given the function and its arguments as they are traced, returns a context in which
         values are tagged.
     """
-    leaves, treedef = jax.tree.flatten((tuple(args), kwargs or {}))
-    places = [k for k, leaf in enumerate(leaves) if is_array(leaf)]
     seen: dict[str, Any] = {}
 
     def flat(*arrays: Any) -> list[Any]:
-        filled = list(leaves)
-        for place, array in zip(places, arrays, strict=True):
-            filled[place] = array
-        given, named = jax.tree.unflatten(treedef, filled)
-        with nullcontext() if watching is None else watching(fn, (given, named)):
-            results, seen["treedef"] = jax.tree.flatten(fn(*given, **named))
+        args, kwargs = given.filled(arrays)
+        with nullcontext() if watching is None else watching(fn, (args, kwargs)):
+            results, seen["treedef"] = jax.tree.flatten(fn(*args, **kwargs))
         seen["fixed"] = [_ARRAY if is_array(r) else r for r in results]
         return [r for r in results if is_array(r)]
 
-    arrays = [leaves[place] for place in places]
     with nullcontext() if watching is None else fresh_trace():
-        jaxpr = jax.make_jaxpr(flat)(*arrays)
-    return Traced(jaxpr, seen["treedef"], seen["fixed"]), arrays
+        jaxpr = jax.make_jaxpr(flat)(*given.arrays)
+    return Traced(jaxpr, seen["treedef"], seen["fixed"])
+
+
+class Arguments:
+    """What a function is called with: arrays, of JAX or NumPy, and all else as it is.
+
+    Parameters
+    ----------
+    args, kwargs : sequence and dict
+        The arguments.
+    """
+
+    def __init__(self, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> None:
+        leaves, self._treedef = jax.tree.flatten((tuple(args), dict(kwargs or {})))
+        self.arrays = [leaf for leaf in leaves if is_array(leaf)]
+        self._fixed = [_ARRAY if is_array(leaf) else leaf for leaf in leaves]
+
+    def filled(self, arrays: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return arguments with other arrays in their places."""
+        rest = iter(arrays)
+        leaves = [next(rest) if leaf is _ARRAY else leaf for leaf in self._fixed]
+        args, kwargs = jax.tree.unflatten(self._treedef, leaves)
+        return args, kwargs
+
+    @property
+    def kind(self) -> Hashable:
+        """What arguments have in common that a trace serves alike."""
+        shapes = tuple((np.shape(a), str(a.dtype), jax.typeof(a).weak_type) for a in self.arrays)
+        return self._treedef, shapes, tuple(self._fixed)
 
 
 def is_array(value: object) -> bool:

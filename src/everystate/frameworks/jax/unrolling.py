@@ -9,7 +9,7 @@ import numpy as np
 
 from everystate.cells import Cell, Weights
 from everystate.errors import InputError, InputTypeError
-from everystate.frameworks.jax.observations import before_each, finished
+from everystate.frameworks.jax.observations import Steps, before_each, finished
 from everystate.frameworks.jax.tags import Call
 from everystate.frameworks.jax.tracing import is_array
 from everystate.recording.stretches import in_processing_order
@@ -77,13 +77,12 @@ def _verify(call: Call, given: tuple[Arrays, Arrays, Any, Arrays], values: Array
         return a.reshape((a.shape[0], -1, a.shape[-1]))
 
     forward = Call(call.path, call.cell, call.states, weights=call.weights)
-    seen = finished(
-        forward,
+    steps = Steps(
         {s: rows(a) for s, a in after.items()},
-        initial={s: rows(np.asarray(a)[None])[0] for s, a in initial.items()},
-        inputs=rows(x),
-        weights={n: np.asarray(a) for n, a in weights.items()},
+        {s: rows(np.asarray(a)[None])[0] for s, a in initial.items()},
+        rows(x),
     )
+    seen = finished(forward, steps, {n: np.asarray(a) for n, a in weights.items()})
     check = Verification(in_processing_order(seen))
     check.compare(
         {n: rows(a).astype(seen.observed["h"].dtype) for n, a in values.items()},
