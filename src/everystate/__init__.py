@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from everystate import scale as scale
     from everystate.analysis.compare import compare as compare
+    from everystate.analysis.diagnose import diagnose as diagnose
     from everystate.recording.selection import Select as Select
     from everystate.storage import open_trace as open_trace
     from everystate.storage import save_trace as save_trace
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Select": "everystate.recording.selection",
     "compare": "everystate.analysis.compare",
+    "diagnose": "everystate.analysis.diagnose",
     "open_trace": "everystate.storage",
     "record": "everystate.streaming.verbs",
     "recording": "everystate.streaming.verbs",
@@ -32,6 +34,7 @@ _PUBLIC = {
 __all__ = [
     "Select",
     "compare",
+    "diagnose",
     "open_trace",
     "record",
     "recording",

@@ -7,17 +7,26 @@ import pytest
 import xarray as xr
 
 import mutations
+from everystate.analysis.autocorrelation import decorrelation
 from everystate.analysis.drift import drift
+from everystate.analysis.flatness import flatness
+from everystate.analysis.growth import growth
 from everystate.analysis.layer import dataset_of, gates, layers, not_finite, states, steps
 from everystate.analysis.memory import half_life
 from everystate.analysis.movement import movement
+from everystate.analysis.openness import openness
+from everystate.analysis.redundancy import correlation, redundancy
 from everystate.analysis.saturation import saturation
 from everystate.analysis.spread import spread
+from everystate.analysis.stuck import stuck
 from everystate.errors import TraceFormatError
 from everystate.testing import importorskip
 
-ANALYSES = {f.__name__: f for f in (half_life, movement, not_finite, saturation, spread)}
+PLAIN = (half_life, movement, not_finite, saturation, spread, openness, stuck, flatness)
+ANALYSES = {f.__name__: f for f in (*PLAIN, decorrelation, correlation)}
 ANALYSES["drift"] = partial(drift, shortest=2)  # the layers here have 41 steps
+ANALYSES["growth"] = partial(growth, trained_on=7, shortest=2)
+ANALYSES["redundancy"] = redundancy
 
 
 def trace_of(**leaves):
@@ -143,6 +152,8 @@ def test_every_analysis_is_lazy_on_dask(make_layer, name):
     assert all(values.chunks is not None for values in lazy.data_vars.values())
     xr.testing.assert_allclose(lazy.compute(), ANALYSES[name](layer), rtol=1e-12, atol=1e-12)
     changed = layer.assign({v: layer[v] * 0.3 for v in layer.data_vars})
+    for values in changed.data_vars.values():
+        values[..., 0] = 0.0
     changed["h"][0, 3, 1] = np.inf
     with mutations.must_be_noticed("other values"):
         xr.testing.assert_allclose(lazy.compute(), ANALYSES[name](changed), rtol=1e-12)

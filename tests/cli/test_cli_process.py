@@ -57,7 +57,7 @@ def test_help_loads_nothing_slow(folder, args):
 
 def test_every_command_says_what_it_does(run):
     done = run("--help")
-    for name in ("record", "summary", "report", "compare", "demo", "info"):
+    for name in ("record", "summary", "report", "diagnose", "compare", "demo", "info"):
         assert f" {name} " in done.out
         assert run(name, "--help").code == 0
     assert "Exit codes: 0 done; 1 an error" in " ".join(done.out.split())

@@ -126,6 +126,7 @@ def compare(
     b: xr.DataTree,
     *,
     tolerance: float = 1e-4,
+    layers: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Comparison:
     """Compare two traces: layers, variables, labels, and every value.
@@ -137,6 +138,8 @@ def compare(
         block by block.
     tolerance : float
         Largest scaled difference ``|a - b| / (1 + |b|)`` that counts as none.
+    layers : mapping of str to str, optional
+        By a layer's path in `a`, its path in `b`, where two frameworks call it differently.
     progress : callable, optional
         Called with (layers done, layers in all).
 
@@ -152,7 +155,13 @@ def compare(
     TraceFormatError
         If `a` or `b` is no trace, such as a path: open it first.
     SelectionError
-        If `tolerance` is negative or NaN.
+        If `tolerance` is negative or NaN, or `layers` names a layer that is not there.
+
+    Notes
+    -----
+    The update gate of a GRU is compared as the share that is kept, whichever of the two
+    conventions a framework has. `everystate.analysis.difference.difference` tells how a
+    difference goes on after its first step, and in which units.
 
     Examples
     --------
@@ -167,6 +176,8 @@ def compare(
     if not tolerance >= 0:
         raise SelectionError(f"tolerance={tolerance!r}, expected 0 or more.")
     ours, theirs = _layers(a), _layers(b)
+    if layers is not None:
+        theirs = renamed(ours, theirs, layers)
     common = [path for path in ours if path in theirs]
     structure = _only_in("layers", ours, theirs)
     errors: dict[str, dict[str, float]] = {}
@@ -176,7 +187,7 @@ def compare(
         found = _Layer(path, tolerance)
         for name in ours[path].data_vars:
             if name in theirs[path].data_vars:
-                found.compare(ours[path][name], theirs[path][name])
+                found.compare(*alike(ours[path], theirs[path], str(name)))
         errors[path] = found.errors
         if found.first is not None:
             first_in[path] = found.first
@@ -242,6 +253,33 @@ def _layers(trace: xr.DataTree) -> dict[str, xr.Dataset]:
         for leaf in trace.leaves
         if leaf.data_vars
     }
+
+
+def renamed(
+    ours: Mapping[str, xr.Dataset], theirs: Mapping[str, xr.Dataset], names: Mapping[str, str]
+) -> dict[str, xr.Dataset]:
+    """Return the layers of B by their paths in A.
+
+    Raises
+    ------
+    SelectionError
+        If a trace has no such layer.
+    """
+    for trace, there, wanted in (("A", ours, names), ("B", theirs, names.values())):
+        for path in wanted:
+            if path.strip("/") not in there:
+                raise SelectionError(f"no layer {path!r} in {trace}, which has {list(there)}.")
+    ours_of = {b.strip("/"): a.strip("/") for a, b in names.items()}
+    return {ours_of.get(path, path): layer for path, layer in theirs.items()}
+
+
+def alike(a: xr.Dataset, b: xr.Dataset, name: str) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return a variable of two layers, the update gates of GRUs in the convention of the first."""
+    x, y = a[name], b[name]
+    conventions = a.attrs.get("update"), b.attrs.get("update")
+    if name == "z" and None not in conventions and conventions[0] != conventions[1]:
+        y = (1 - y).rename(name)
+    return x, y
 
 
 def _only_in(what: str, a: Mapping[Any, object], b: Mapping[Any, object]) -> list[str]:

@@ -5,7 +5,14 @@ import numpy.typing as npt
 import xarray as xr
 
 from everystate import schema
-from everystate.analysis.layer import Layer, dataset_of, finite, states, steps
+from everystate.analysis.layer import (
+    Layer,
+    dataset_of,
+    finite,
+    in_reading_order,
+    memory_state,
+    steps,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,21 +64,13 @@ def drift(layer: Layer, shortest: int = 100) -> xr.Dataset:
     [0.02, 2.0, 0.01, 2.67]
     """
     layer = dataset_of(layer)
-    names = states(layer)
-    if not names:
+    name = memory_state(layer)
+    if name is None:
         return xr.Dataset()
-    name = schema.C if schema.C in names else (schema.H if schema.H in names else names[0])
-    size = abs(finite(layer[name]))
-    size = size.mean([dim for dim in size.dims if dim not in (schema.BATCH, schema.TIME)])
-    if size.chunks is not None:
-        size = size.chunk({schema.TIME: -1})
-    at = steps(layer)
-    if layer.attrs.get("direction") == "backward":
-        size, at = size.isel({schema.TIME: slice(None, None, -1)}), -at[::-1]
     found = xr.apply_ufunc(
         _trend,
-        size,
-        at,
+        size_over_time(layer),
+        steps_read(layer),
         kwargs={"shortest": shortest},
         input_core_dims=[[schema.TIME], [schema.TIME]],
         output_core_dims=[["measure"]],
@@ -82,6 +81,34 @@ def drift(layer: Layer, shortest: int = 100) -> xr.Dataset:
     measures = ("slope", "level", "relative", "ratio")
     result = {measure: found.isel(measure=k) for k, measure in enumerate(measures)}
     return xr.Dataset(result, attrs={"state": name})
+
+
+def size_over_time(layer: xr.Dataset) -> xr.DataArray:
+    """Return the mean size of the memory state over the units, step by step as the layer reads.
+
+    Parameters
+    ----------
+    layer : xarray.Dataset
+        One layer of a trace, with a state.
+
+    Returns
+    -------
+    xarray.DataArray
+        (batch, time): :math:`m_t` of `drift`, in one chunk over time.
+    """
+    name = memory_state(layer)
+    assert name is not None
+    size = abs(finite(layer[name]))
+    size = size.mean([dim for dim in size.dims if dim not in (schema.BATCH, schema.TIME)])
+    if size.chunks is not None:
+        size = size.chunk({schema.TIME: -1})
+    return in_reading_order(size, layer)
+
+
+def steps_read(layer: xr.Dataset) -> xr.DataArray:
+    """Return the steps that go with `size_over_time`, rising: negative where it reads backwards."""
+    at = steps(layer)
+    return -at[::-1] if layer.attrs.get("direction") == "backward" else at
 
 
 def _trend(size: npt.NDArray[np.floating], at: Floats, shortest: int) -> Floats:

@@ -12,6 +12,8 @@ An analysis is a function of one layer, in a file of its own:
   `not_finite` counts them.
 """
 
+from typing import Final
+
 import numpy as np
 import xarray as xr
 
@@ -21,6 +23,11 @@ from everystate.errors import TraceFormatError
 
 Layer = xr.Dataset | xr.DataTree
 """A leaf of a trace, or the dataset in it; with or without the ``batch`` dimension."""
+
+SAMPLES: Final = 1 << 16
+"""Most samples of a unit that are held at once, where a figure cannot be computed in passing."""
+GOLDEN: Final = (5**0.5 - 1) / 2
+"""Multiples of it, modulo 1, spread evenly however many there are, and in step with no period."""
 
 
 def layers(trace: xr.DataTree) -> dict[str, xr.Dataset]:
@@ -119,6 +126,67 @@ def states(layer: xr.Dataset) -> list[str]:
     return [name for name in recorded(layer) if name not in taken]
 
 
+def memory_state(layer: xr.Dataset) -> str | None:
+    """Return the state that is the memory: ``c``, else ``h``, else the first; None without any."""
+    names = states(layer)
+    return next((name for name in (schema.C, schema.H, *names) if name in names), None)
+
+
+def visible_state(layer: xr.Dataset) -> str | None:
+    """Return the state that the rest of a model sees: ``h``, else the first; None without any."""
+    names = states(layer)
+    return next((name for name in (schema.H, *names) if name in names), None)
+
+
+def by_unit(values: xr.DataArray) -> xr.DataArray:
+    """Return a variable with exactly one dimension beside rows and steps, and that last.
+
+    A state with several, such as the channels and pixels of a convolution, is taken apart into
+    as many units as it has numbers, which are counted from 0; one with none has the unit 0.
+    """
+    others = [dim for dim in values.dims if dim not in (schema.BATCH, schema.TIME)]
+    if not others:
+        return values.expand_dims(schema.UNIT, -1)
+    if len(others) > 1:
+        values = values.stack({"_": others}).reset_index("_", drop=True).rename({"_": schema.UNIT})
+        return values.transpose(..., schema.UNIT)
+    return values.transpose(..., others[0])
+
+
+def unit_dim(values: xr.DataArray) -> str:
+    """Return the last dimension of what `by_unit` returned."""
+    return str(values.dims[-1])
+
+
+def in_reading_order(values: xr.DataArray, layer: xr.Dataset) -> xr.DataArray:
+    """Return values with the step that the layer read first in front."""
+    if layer.attrs.get("direction") != "backward":
+        return values
+    return values.isel({schema.TIME: slice(None, None, -1)})
+
+
+def sampled(values: xr.DataArray) -> xr.DataArray:
+    """Return a part of the rows and steps, spread evenly, if there are more than `SAMPLES`.
+
+    For figures that cannot be computed in passing, such as a median, so that a recording larger
+    than memory is never held as a whole. The choice depends on the sizes only.
+    """
+    most = SAMPLES
+    rows, steps = values.sizes.get(schema.BATCH, 1), values.sizes[schema.TIME]
+    if rows * steps <= most:
+        return values
+    wanted = min(rows, max(64, most // steps))
+    chosen = {schema.TIME: _spread(steps, most // wanted)}
+    if wanted < rows:
+        chosen[schema.BATCH] = _spread(rows, wanted)
+    return values.isel(chosen)
+
+
+def _spread(size: int, wanted: int) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+    """Return at most `wanted` positions below `size`, in order."""
+    return np.unique((np.arange(wanted) * GOLDEN % 1 * size).astype(np.int64))
+
+
 def samples(values: xr.DataArray) -> list[str]:
     """Return the dimensions that hold one unit's samples: rows and steps."""
     return [dim for dim in (schema.BATCH, schema.TIME) if dim in values.dims]
@@ -153,7 +221,8 @@ def not_finite(layer: Layer) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``not_finite`` (variable): how many, of all rows, steps and units.
+        ``not_finite`` (variable): how many, of all rows, steps and units; ``first`` (variable):
+        the place of the first recorded step that has one, -1 if none has.
 
     Examples
     --------
@@ -166,11 +235,13 @@ def not_finite(layer: Layer) -> xr.Dataset:
     layer = dataset_of(layer)
     counts = {}
     for name in recorded(layer):
-        bad = ~np.isfinite(layer[name])
+        bad = finite(layer[name]).isnull()
         if schema.LENGTH in layer.coords:
             bad = bad & (steps(layer) < layer[schema.LENGTH])
-        counts[name] = bad.sum()
-    return by_variable({name: xr.Dataset({"not_finite": n}) for name, n in counts.items()})
+        at = bad.any([dim for dim in bad.dims if dim != schema.TIME])
+        first = at.argmax(schema.TIME).where(at.any(), -1) if at.size else at.sum() - 1
+        counts[name] = xr.Dataset({"not_finite": bad.sum(), "first": first})
+    return by_variable(counts)
 
 
 def by_variable(results: dict[str, xr.Dataset]) -> xr.Dataset:

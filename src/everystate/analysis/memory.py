@@ -10,7 +10,7 @@ import math
 import numpy as np
 import xarray as xr
 
-from everystate.analysis.layer import Layer, dataset_of, finite, recorded, samples
+from everystate.analysis.layer import Layer, dataset_of, finite, recorded, sampled, samples
 
 
 def half_life(layer: Layer) -> xr.Dataset:
@@ -19,7 +19,11 @@ def half_life(layer: Layer) -> xr.Dataset:
     .. math:: \text{half-life} = \frac{\ln 2}{-\ln \operatorname{median}_t f_t}
 
     with the forget gate of an LSTM, or what the update gate of a GRU keeps, over the finite
-    values of all rows and steps.
+    values of all rows and steps; and the same of an average step,
+
+    .. math:: \text{average} = \frac{\ln 2}{-\operatorname{mean}_t \ln f_t}
+
+    which counts every reset.
 
     Parameters
     ----------
@@ -29,9 +33,10 @@ def half_life(layer: Layer) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        ``half_life`` (unit), in steps of the model: infinite where the median gate is 1 to
-        rounding (or above), 0 where it is 0, NaN without a finite value. Empty if the gate was
-        not recorded, or the cell has none.
+        ``half_life`` and ``average`` (unit), in steps of the model: infinite where the median
+        gate is 1 to rounding (or above; of the average, where the mean logarithm is 0 or above),
+        0 where it is 0 (of the average, where the gate ever was), NaN without a finite value.
+        Empty if the gate was not recorded, or the cell has none.
 
     Notes
     -----
@@ -39,6 +44,16 @@ def half_life(layer: Layer) -> xr.Dataset:
     of some hundred steps nor single closed gates decide it: it tells what a unit does most of
     the time. In return it does not see the rest: a unit that is reset now and then forgets
     sooner than its half-life says. One number per unit cannot show both; look at the gate.
+
+    *The bias of averaging.* What remains after :math:`n` steps is :math:`\prod f_t =
+    \exp(n \operatorname{mean} \ln f)`: the average is exact for the recording as a whole, and
+    one closed step decides it. It is never longer than the half-life of the arithmetic mean of
+    the gate, since :math:`\operatorname{mean} \ln f \le \ln \operatorname{mean} f` (Jensen): a
+    mean gate promises more memory than there was. The mean of half-lives, over steps or units,
+    is worse still: the longest one decides it alone.
+
+    *Many samples.* Of more than 65,536 values of a unit the median is that of a part, of rows
+    and steps spread evenly (`everystate.analysis.layer.sampled`); the average is over all.
 
     *The direct path only.* What leaves a unit can come back through the recurrent weights, so
     the layer may remember longer than any of its units.
@@ -69,12 +84,21 @@ def half_life(layer: Layer) -> xr.Dataset:
     kept = finite(layer[gate]).astype(np.float64)
     # A gate with an unbounded activation may be negative: what decays is the magnitude.
     kept = abs(1.0 - kept if writes else kept)
-    typical = kept.median(samples(kept))
-    logs = xr.apply_ufunc(np.log, typical.where((typical > 0) & (typical < 1)), dask="allowed")
-    steps = -math.log(2) / logs
-    steps = steps.where(typical > 0, 0.0).where(typical < 1, np.inf).where(typical.notnull())
-    steps.attrs = {"long_name": "half-life", "units": "step"}
-    return xr.Dataset({"half_life": steps}, attrs={"gate": gate})
+    half = _steps(_log(sampled(kept).median(samples(kept))), "half-life of a typical step")
+    average = _steps(_log(kept).mean(samples(kept)), "half-life of an average step")
+    return xr.Dataset({"half_life": half, "average": average}, attrs={"gate": gate})
+
+
+def _log(kept: xr.DataArray) -> xr.DataArray:
+    """Return the logarithm, that of 0 without a warning."""
+    logs: xr.DataArray = xr.apply_ufunc(np.log, kept.where(kept > 0), dask="allowed")
+    return logs.where(kept != 0, -np.inf)
+
+
+def _steps(log: xr.DataArray, long_name: str) -> xr.DataArray:
+    """Return after how many steps half is left where one step leaves ``exp(log)``."""
+    steps = (-math.log(2) / log.where(log < 0)).where(~(log >= 0), np.inf)
+    return steps.assign_attrs(long_name=long_name, units="step")
 
 
 def _keeping_gate(layer: xr.Dataset) -> tuple[str | None, bool]:

@@ -3,7 +3,7 @@
 import xarray as xr
 
 from everystate import schema
-from everystate.analysis.layer import Layer, dataset_of, finite, states
+from everystate.analysis.layer import Layer, dataset_of, finite, visible_state
 
 
 def movement(layer: Layer, still_below: float = 1e-3) -> xr.Dataset:
@@ -36,10 +36,9 @@ def movement(layer: Layer, still_below: float = 1e-3) -> xr.Dataset:
     ([0.0, 0.5], [True, False])
     """
     layer = dataset_of(layer)
-    names = states(layer)
-    if not names:
+    name = visible_state(layer)
+    if name is None:
         return xr.Dataset()
-    name = schema.H if schema.H in names else names[0]
     values = finite(layer[name])
     travel = values.max(schema.TIME) - values.min(schema.TIME)
     travel = travel.where(values.notnull().sum(schema.TIME) > 1)

@@ -17,6 +17,10 @@ def compare(
     tolerance: Annotated[
         float, typer.Option(help="Largest difference that counts as none: |a-b| / (1+|b|).")
     ] = 1e-4,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A=B", help="A layer's path in both traces; may be repeated."),
+    ] = None,
     trim: Trim = False,
     as_json: AsJson = False,
 ) -> None:
@@ -28,9 +32,10 @@ def compare(
 
     if not tolerance >= 0:
         raise typer.BadParameter("expected 0 or more.", param_hint="--tolerance")
+    pairs = dict(_pair(text) for text in layer or ())
     traces = [open_for_reading(path, trim) for path in (a, b)]
     with progress("comparing") as tick:
-        found = compare_traces(*traces, tolerance=tolerance, progress=tick)
+        found = compare_traces(*traces, tolerance=tolerance, layers=pairs, progress=tick)
     if as_json:
         first = None if found.first is None else asdict(found.first)
         print_json({"same": found.same, "first": first, **asdict(found)})
@@ -38,3 +43,10 @@ def compare(
         typer.echo(repr(found))
     if not found.same:
         raise typer.Exit(ExitCode.DIFFER)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    a, equals, b = text.partition("=")
+    if not (a and equals and b):
+        raise typer.BadParameter(f"{text!r}, expected A=B.", param_hint="--layer")
+    return a, b

@@ -20,7 +20,7 @@ from everystate.cli.output.guard import debugging, guarded
 
 EPILOG = (
     "Exit codes: 0 done; 1 an error, said on stderr; 2 wrong usage; 3 the compared traces differ; "
-    "130 interrupted."
+    "4 a diagnosis found what --fail-on names; 130 interrupted."
 )
 
 app = typer.Typer(

@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
 
     ERROR = 1
     DIFFER = 3
+    FOUND = 4
     INTERRUPTED = 130
 
 
