@@ -70,7 +70,7 @@ def evaluate_score(
     References
     ----------
     Davis and Goadrich 2006, The relationship between precision-recall and ROC curves (on rare
-    positives). ``sklearn.metrics.average_precision_score``.
+    positives).
 
     Examples
     --------
@@ -81,10 +81,12 @@ def evaluate_score(
     """
     metrics = need("sklearn.metrics")
     s, y = _counted(score, labels)
-    own = float(metrics.average_precision_score(y, s))
+    order = np.argsort(-s, kind="stable")
+    ends = np.flatnonzero(np.diff(s[order], append=np.nan))  # ties are one threshold
+    own = _average_precision(y[order], ends)
     rng = np.random.default_rng(seed)
     by = rng.permutation(np.arange(1, s.size))[:shifts]
-    shifted = [float(metrics.average_precision_score(np.roll(y, k), s)) for k in by]
+    shifted = [_average_precision(np.roll(y, k)[order], ends) for k in by]
     found = {
         "average_precision": own,
         "chance": float(y.mean()),
@@ -166,6 +168,12 @@ def evaluate_alarms(alarm: xr.DataArray, labels: Any, *, tolerance: int = 0) -> 
     }
     places = dict(zip(("row", "start", "stop"), np.array(events).T, strict=True))
     return xr.Dataset(found, {name: ("event", place) for name, place in places.items()})
+
+
+def _average_precision(descending: Bools, ends: npt.NDArray[np.int64]) -> float:
+    """Return it from labels in descending order of their scores, cut after each of `ends`."""
+    hits = descending.cumsum()[ends]
+    return float((np.diff(hits, prepend=0) * hits / (ends + 1)).sum() / hits[-1])
 
 
 def _share(part: Bools, whole: Bools) -> float:
