@@ -28,6 +28,8 @@ REPLAYED: Final[Origin] = "replayed"
 # Attributes of the root group.
 SCHEMA_ATTR: Final = "everystate_schema"
 COMPLETE_ATTR: Final = "complete"
+# Attribute of a leaf: steps within rows' lengths that the layer skipped, where gates are NaN.
+SKIPPED_ATTR: Final = "skipped_steps"
 
 LONG_NAMES: Final[dict[str, str]] = {
     "h": "hidden state",

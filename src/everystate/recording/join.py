@@ -7,6 +7,7 @@ from typing import Final, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from everystate import schema
 from everystate.errors import JoinError
 from everystate.recording.replay import Recorded
 
@@ -172,7 +173,7 @@ def worst(parts: Sequence[Mapping[str, Attribute]]) -> dict[str, Attribute]:
     for name in attrs:
         if name.startswith("max_error_") or name == "error_over_rounding":
             attrs[name] = max(float(p.get(name, 0.0)) for p in parts)
-        elif name in ("unverified_values", "edited_steps", "weights_changed"):
+        elif name in ("unverified_values", "edited_steps", "weights_changed", schema.SKIPPED_ATTR):
             attrs[name] = sum(int(p.get(name, 0)) for p in parts)
     return attrs
 

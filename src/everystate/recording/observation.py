@@ -50,6 +50,8 @@ class Observation:
         (time, batch, units). None: the state after the step before.
     lengths : ndarray of int, shape (batch,), optional
         Valid steps of each row. None: all.
+    skipped : ndarray of bool, shape (time, batch), optional
+        Steps within a row's length that the layer skipped, each state carried over. None: none.
     reverse : bool
         Whether the layer reads the sequence backwards.
     precision : str
@@ -72,6 +74,7 @@ class Observation:
     weights: Weights | None = None
     previous: Mapping[str, Array] | None = None
     lengths: Lengths | None = None
+    skipped: npt.NDArray[np.bool_] | None = None
     reverse: bool = False
     precision: str = "float32"
     attrs: Mapping[str, str | int | float] = field(default_factory=dict)
@@ -153,9 +156,22 @@ def turn(a: Array, lengths: Lengths | None) -> Array:
     if lengths is None:
         return xp.flip(a, axis=0)
     t = np.arange(a.shape[0])[:, None]
-    source = np.where(t < lengths, lengths - 1 - t, t)
+    return pick(a, np.where(t < lengths, lengths - 1 - t, t))
+
+
+def pick(a: Array, source: npt.NDArray[np.int64]) -> Array:
+    """Return the step ``source[t, row]`` of each row in place of step t.
+
+    Parameters
+    ----------
+    a : array, shape (time, batch, ...)
+        What to choose from.
+    source : ndarray of int, shape (time, batch)
+        Which step stands where.
+    """
     rows = np.arange(a.shape[1])
     if is_torch_array(a):  # indices live where the array lives
+        xp = array_namespace(a)
         return a[xp.asarray(source, device=a.device), xp.asarray(rows, device=a.device)]
     return a[source, rows]
 

@@ -296,8 +296,15 @@ def _one(pieces: Sequence[Recorded]) -> Recorded:
 
 
 def odd_variables(recorded: Recorded) -> list[str]:
-    """Return the variables that hold NaN or infinity before the rows' ends."""
-    return [n for n, a in recorded.variables.items() if _odd(a, recorded.steps, recorded.lengths)]
+    """Return the variables that hold NaN or infinity before the rows' ends.
+
+    Not the gates of a layer that skipped steps: they are NaN there on purpose.
+    """
+    cell, skipped = recorded.seen.cell, schema.SKIPPED_ATTR in recorded.attrs
+    looked_at = dict(recorded.variables)
+    for gate in cell.gates if cell and skipped else ():
+        looked_at.pop(gate, None)
+    return [n for n, a in looked_at.items() if _odd(a, recorded.steps, recorded.lengths)]
 
 
 def _odd(a: Array, steps: Sequence[int] | npt.NDArray[np.int64], lengths: Lengths | None) -> bool:

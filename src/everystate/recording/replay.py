@@ -14,6 +14,7 @@ from everystate import schema
 from everystate.cells.activations import Array
 from everystate.recording.observation import Lengths, Observation, as_numpy, turn
 from everystate.recording.selection import Plan
+from everystate.recording.skipping import blanked, spread
 from everystate.recording.stretches import in_processing_order, of_units, stretches
 from everystate.recording.verify import Verification
 
@@ -98,21 +99,32 @@ def replay(seen: Observation, plan: Plan) -> Recorded:
             variables[name] = _shown(seen, plan, name)
             origins[name] = schema.OBSERVED
     for name, array in variables.items():
+        array = blanked(array, name, seen, plan.steps)
         variables[name] = _blank_past_end(array, plan.steps, seen.lengths)
     return Recorded(
         path=seen.path,
         variables={name: variables[name] for name in plan.variables if name in variables},
         origins=origins,
-        initial={name: _copied(seen, plan, name, a) for name, a in seen.initial.items()},
+        initial=_initial(seen, plan),
         final={name: _copied(seen, plan, name, a) for name, a in seen.final.items()},
         steps=np.asarray(plan.steps, dtype=np.int64),
         length=seen.steps,
         units=plan.units,
         dims={name: seen.dim(name) for name in (*plan.variables, *seen.initial)},
         lengths=seen.lengths,
-        attrs={**seen.attrs, **attrs},
-        seen=replace(seen, observed={}, inputs=None, previous=None, initial={}, final={}),
+        attrs={**seen.attrs, **_skipped(seen), **attrs},
+        seen=replace(
+            seen, observed={}, inputs=None, previous=None, initial={}, final={}, skipped=None
+        ),
     )
+
+
+def _initial(seen: Observation, plan: Plan) -> dict[str, npt.NDArray[np.generic]]:
+    return {name: _copied(seen, plan, name, a) for name, a in seen.initial.items()}
+
+
+def _skipped(seen: Observation) -> dict[str, int]:
+    return {} if seen.skipped is None else {schema.SKIPPED_ATTR: int(seen.skipped.sum())}
 
 
 def _shown(seen: Observation, plan: Plan, name: str) -> npt.NDArray[np.generic]:
@@ -136,23 +148,25 @@ def _replayed(
 ) -> tuple[dict[str, npt.NDArray[np.generic]], dict[str, float]]:
     ahead = in_processing_order(seen)
     ragged_backward = seen.reverse and seen.lengths is not None
-    steps = plan.steps
-    if ragged_backward:  # each row turns about a place of its own: keep all, choose afterwards
+    steps, whole = plan.steps, ragged_backward or seen.skipped is not None
+    if whole:  # each row has places of its own: keep all, choose afterwards
         steps = range(seen.steps)
     elif seen.reverse and steps:
         steps = range(seen.steps - 1 - steps[-1], seen.steps - steps[0], steps.step)
     check = Verification(ahead, _computable_units(ahead, plan))
     kept = {name: _empty(seen, plan, name, len(steps)) for name in hidden}
-    for block, values in stretches(ahead, steps, check.units):
+    for block, values in stretches(check.seen, steps, check.units):
         check.compare(values, block)
         to, among = _places(block, steps)
         for name in hidden:
             chosen = as_numpy(values[name])[among]
             units = _units(seen, plan, name) if check.units is None else None
             kept[name][to] = of_units(chosen, units)
+    if seen.skipped is not None:
+        kept = spread(kept, _initial(seen, plan), ahead)
     if seen.reverse:
         kept = {name: turn(a, seen.lengths) for name, a in kept.items()}
-    if ragged_backward:
+    if whole:
         kept = {name: a[_slice(plan.steps)].copy() for name, a in kept.items()}
     return kept, check.attrs
 

@@ -34,6 +34,7 @@ def in_processing_order(seen: Observation) -> Observation:
         observed={name: turn(a, seen.lengths) for name, a in seen.observed.items()},
         inputs=None if seen.inputs is None else turn(seen.inputs, seen.lengths),
         previous=seen.previous and {n: turn(a, seen.lengths) for n, a in seen.previous.items()},
+        skipped=None if seen.skipped is None else turn(seen.skipped, seen.lengths),
     )
 
 

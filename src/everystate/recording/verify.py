@@ -15,6 +15,7 @@ from everystate.errors import InputTypeError, ReplayMismatchError
 from everystate.recording.compare import Pair, largest, pairs
 from everystate.recording.observation import Observation, as_numpy
 from everystate.recording.rounding import check_rounding
+from everystate.recording.skipping import packed, step_of
 from everystate.recording.suspects import probable_cause
 
 TOLERANCE: Final[Mapping[str, float]] = {
@@ -65,10 +66,12 @@ class Verification:
     """
 
     def __init__(self, seen: Observation, units: npt.NDArray[np.int64] | None = None) -> None:
-        self.seen = seen
+        self.seen = packed(seen)
         self.units = units
         self.tolerance = tolerance_of(seen)
-        self.rounding = check_rounding(seen)
+        self.rounding = check_rounding(self.seen)
+        full = np.full(seen.batch, seen.steps) if seen.lengths is None else seen.lengths
+        self.last_steps: list[int] = (full - 1).tolist()
         self.errors: dict[str, float] = {}
         self.unverified = 0
 
@@ -146,7 +149,7 @@ class Verification:
 
     def _in_time(self, step: int, row: int) -> int:
         """Return the place in time of a step of processing."""
+        step = step_of(self.seen, step, row)
         if not self.seen.reverse:
             return step
-        steps = self.seen.steps if self.seen.lengths is None else int(self.seen.lengths[row])
-        return steps - 1 - step
+        return self.last_steps[row] - step

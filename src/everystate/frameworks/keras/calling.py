@@ -1,0 +1,80 @@
+"""Whether a model is Keras', which recurrent layers it has, and calling it once."""
+
+import os
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any
+
+import keras
+import numpy as np
+from keras.src.models.functional import Functional
+
+from everystate.errors import InputError, InputTypeError, UnsupportedModelError
+from everystate.frameworks.keras.backend import without_gradients
+from everystate.frameworks.keras.finding import leaves, recurrent_layers
+from everystate.frameworks.keras.loading import SUFFIXES, opened
+
+
+def matches(model: object) -> bool:
+    """Whether `model` is a Keras layer or model, or the path of one's file."""
+    if isinstance(model, str | os.PathLike):
+        return str(os.fspath(model)).lower().endswith(SUFFIXES)
+    return isinstance(model, keras.Layer)
+
+
+def layers(model: Any) -> list[str]:
+    """Return the leaf path of each recurrent layer and direction.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If there is none, or the model's file cannot be read.
+    """
+    model = opened(model)
+    found = [name for path, layer in recurrent_layers(model) for name in leaves(path, layer)]
+    if not found:
+        kinds = sorted({type(layer).__name__ for layer in model._flatten_layers()})
+        raise UnsupportedModelError(
+            f"{type(model).__name__} has no recurrent layer; it is made of "
+            f"{', '.join(kinds[:12])}. Known is every keras.layers.RNN: LSTM, GRU, SimpleRNN, "
+            "ConvLSTM, Bidirectional of them, and RNN with a cell of your own."
+        )
+    return found
+
+
+def call(model: Any, inputs: Sequence[Any]) -> object:
+    """Call the model once, without gradients; several inputs of a functional model as a list.
+
+    Raises
+    ------
+    InputError
+        If an input's shape does not fit the model.
+    InputTypeError
+        If an input holds no numbers.
+    """
+    model = opened(model)
+    functional = isinstance(model, (Functional, keras.Sequential))
+    for x, expected in zip_longest(
+        inputs, getattr(model, "inputs", None) or [] if functional else []
+    ):
+        _check(x, expected)
+    listed = len(inputs) > 1 and isinstance(model, Functional)
+    with without_gradients():
+        return model(list(inputs)) if listed else model(*inputs)
+
+
+def _check(x: Any, expected: Any) -> None:
+    """Check an input's dtype, and its rank and features where the model says what it expects."""
+    if isinstance(x, np.ndarray) and x.dtype.kind not in "fiub":
+        raise InputTypeError(
+            f"the input has dtype {x.dtype}, expected numbers. Try x.astype('float32')."
+        )
+    got, wanted = getattr(x, "shape", None), getattr(expected, "shape", None)
+    if got is None or wanted is None:
+        return
+    if len(got) != len(wanted) or any(b not in (None, a) for a, b in zip(got, wanted, strict=True)):
+        raise InputError(
+            f"got an input of shape {tuple(got)}, expected {tuple(wanted)}. Keras reads (batch, "
+            "time, features): a single sequence needs a batch of one, x[None], or --batch-first "
+            "on the command line."
+        )

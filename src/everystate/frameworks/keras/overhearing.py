@@ -1,0 +1,71 @@
+"""What a loop in Python lets one overhear: on PyTorch, an LSTM's gates and ``c`` for nothing.
+
+Without a GPU, Keras on PyTorch loops over the steps of an LSTM in Python
+(``keras/src/backend/torch/rnn.py``: ``_fallback_lstm``). Every step puts its gates through the
+layer's activations in the order f i g o, and then ``c``. The functions that stand in for these
+compute the same and keep what they see. That order is private to Keras: the first and the last
+step are compared with the equations, and a layer that reads otherwise is replayed like any other.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import keras
+import numpy as np
+from keras import layers
+
+from everystate.frameworks.keras.backend import Tensor
+from everystate.frameworks.keras.replacing import replaced
+from everystate.recording.observation import Observation
+
+Heard = dict[str, list[Tensor]]
+"""By name, what each step computed, in the order of processing."""
+TOLERANCE: Final = 1e-4
+
+
+@contextmanager
+def overhearing(layer: layers.RNN, sequences: Tensor) -> Iterator[Heard]:
+    """Within the block, gather what the loop of a layer computes; nothing where it cannot be."""
+    loops = isinstance(layer, layers.LSTM) and layer.use_cudnn in ("auto", True)
+    if keras.backend.backend() != "torch" or not loops or sequences.device.type != "cpu":
+        yield {}
+        return
+    cell, heard = layer.cell, Heard()
+    gates: list[Tensor] = []
+    candidates: list[tuple[Tensor, Tensor]] = []
+
+    def sigma(x: Tensor, own: Callable[[Tensor], Tensor] = cell.recurrent_activation) -> Tensor:
+        gates.append(y := own(x))
+        return y
+
+    def phi(x: Tensor, own: Callable[[Tensor], Tensor] = cell.activation) -> Tensor:
+        candidates.append((x, y := own(x)))
+        return y
+
+    with replaced(cell, "recurrent_activation", sigma), replaced(cell, "activation", phi):
+        yield heard
+    steps = sequences.shape[1]
+    if len(gates) == 3 * steps and len(candidates) == 2 * steps:
+        heard |= {"f": gates[::3], "i": gates[1::3], "o": gates[2::3]}
+        heard |= {"g": [y for _, y in candidates[::2]], "c": [c for c, _ in candidates[1::2]]}
+
+
+def as_the_equations(seen: Observation) -> bool:
+    """Whether the gates that were overheard are those of the equations, at the first and last step.
+
+    Parameters
+    ----------
+    seen : Observation
+        In the order of processing, with every gate and ``c``.
+    """
+    cell, w = seen.equations
+    assert seen.inputs is not None
+    for t in {0, seen.steps - 1}:
+        before = {name: seen.observed[name][t - 1] if t else seen.initial[name] for name in "hc"}
+        expected = cell.step(w, cell.from_input(w, seen.inputs[t]), before)
+        for name in cell.variables:
+            a, b = np.asarray(expected[name]), np.asarray(seen.observed[name][t])
+            if not np.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
+                return False
+    return True
