@@ -1,23 +1,29 @@
-# Needs Python 3.11 or newer (with venv) and make; everything else goes into two environments
-# of the project's own: .venv-demo (core and report only) and .venv (everything).
+# Needs Python 3.11 or newer (with venv) and make; everything else goes into environments of the
+# project's own: .venv-demo (core and report only), .venv (everything), and for older versions of
+# TensorFlow .venv-tensorflow-*.
 
 PYTHON ?= python3
 DEMO := .venv-demo
 DEV := .venv
 BIN := $(DEV)/bin
 WORKERS ?= 2
+OLDER := .venv-tensorflow-2.15 .venv-tensorflow-2.18
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench docs lint constraints clean
+.PHONY: help demo test test-tensorflow bench docs lint constraints clean
 
 help:  ## Show this list.
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 demo: $(DEMO)/.stamp  ## Record a real model on a real series; needs no deep-learning framework.
 	$(DEMO)/bin/everystate demo --output demo_output
 
 test: $(DEV)/.stamp  ## Run all tests.
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS)
+
+test-tensorflow: $(OLDER:=/.stamp)  ## Run what concerns TensorFlow on 2.15 and 2.18 (Python 3.11).
+	for older in $(OLDER); do OMP_NUM_THREADS=1 $$older/bin/pytest -n $(WORKERS) \
+		tests/frameworks/tensorflow tests/recording tests/storage || exit 1; done
 
 bench: $(DEV)/.stamp  ## Print how fast recording is, as ratios to the plain forward pass.
 	$(BIN)/python -m benchmarks
@@ -38,7 +44,14 @@ constraints: $(DEV)/.stamp  ## Write the versions installed in .venv to constrai
 	@mv constraints.new constraints.txt
 
 clean:  ## Remove the environments and what the other commands wrote.
-	rm -rf $(DEMO) $(DEV) demo_output site
+	rm -rf $(DEMO) $(DEV) $(OLDER) demo_output site
+
+# Their own dependencies, NumPy 1 among them, are not the ones of constraints.txt.
+.venv-tensorflow-%/.stamp: pyproject.toml
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check \
+		"tensorflow==$*.*" --editable . hypothesis pytest pytest-xdist
+	@touch $@
 
 # The stamps are as old as the last successful installation: a second run re-uses it, and a
 # change of what is needed installs again.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from everystate.cells.activations import Array
 from everystate.recording.observation import Observation
@@ -49,7 +49,7 @@ class Pair:
         error /= 1.0 + xp.abs(self.theirs)
         if self.valid is None:
             return error
-        mask = xp.asarray(self.valid[:, :, None], device=error.device)
+        mask = xp.asarray(self.valid[:, :, None], device=device(error))
         return xp.where(mask, error, xp.zeros_like(error))
 
 

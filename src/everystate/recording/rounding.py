@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from everystate.cells import Weights
 from everystate.cells.activations import Array
@@ -98,6 +98,6 @@ def _moved(w: Weights, half_unit: float) -> Weights:
 
     def moved(a: Array) -> Array:
         factor = 1.0 + half_unit * draw.choice([-1.0, 1.0], tuple(a.shape))
-        return a * array_namespace(a).asarray(factor, dtype=a.dtype, device=a.device)
+        return a * array_namespace(a).asarray(factor, dtype=a.dtype, device=device(a))
 
     return Weights(**{name: moved(a) for name, a in w.items()})

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ from everystate.storage.mark import Mark
 
 # The checksum comes last, so that it is of the bytes on the disk.
 CODECS = (BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec())
+
+_opening = Lock()
+"""The global configuration is for one thread at a time."""
 
 NUMERIC = "biufc"
 """Kinds of dtype that Zarr holds as they are; all others are encoded by xarray."""
@@ -117,9 +121,17 @@ def create_streamed(
 
 def open_streamed(folder: Path, path: str, name: str) -> zarr.Array[Any]:
     """Return an array that `create_streamed` made, to be written."""
-    array = zarr.open_array(str(folder), path=f"{path}/{name}".lstrip("/"), mode="r+")
-    # A chunk of nothing but NaN is data too; open_array ignores this as its argument.
-    return array.with_config({"write_empty_chunks": True})
+    return open_to_write(str(folder), f"{path}/{name}")
+
+
+def open_to_write(store: Any, path: str) -> zarr.Array[Any]:
+    """Return an array of which every chunk is written, one of nothing but NaN too.
+
+    What is missing is then always damage. zarr 3.1.5, the last with NumPy 1, reads this setting
+    from its global configuration alone.
+    """
+    with _opening, zarr.config.set({"array.write_empty_chunks": True}):
+        return zarr.open_array(store, path=path.strip("/"), mode="r+")
 
 
 def write_rest(folder: Path, path: str, dataset: xr.Dataset) -> None:

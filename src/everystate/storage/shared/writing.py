@@ -14,7 +14,7 @@ import zarr
 from everystate import schema
 from everystate.storage.shared.grid import row_grid
 from everystate.storage.shared.root import Root
-from everystate.storage.writer import CODECS
+from everystate.storage.writer import CODECS, open_to_write
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,9 +156,7 @@ class RowWriter:
     """
 
     def __init__(self, root: Root, path: str, name: str, start: int) -> None:
-        array = zarr.open_array(root.zarr_store(), path=f"{path}/{name}".strip("/"), mode="r+")
-        # A chunk of nothing but NaN is data too: what is missing is always damage.
-        self.array = array.with_config({"write_empty_chunks": True})
+        self.array = open_to_write(root.zarr_store(), f"{path}/{name}")
         self._start, self._stop = start, 0
         self._kept: list[npt.NDArray[Any]] = []
 
