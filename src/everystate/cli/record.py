@@ -63,8 +63,8 @@ def record(
 
     _check_free(output, writing.overwrite)
     select = selecting.select()
-    series = read_series(data, reading)
     opened = open_model(model, running)
+    series = read_series(data, reading, named=isinstance(opened, str))
     begin = perf_counter()
     try:
         trace = _recorded(opened, series, select, running)
@@ -89,7 +89,7 @@ def record(
 def _recorded(model: Any, series: "Series", select: Any, running: Running) -> "xr.DataTree":
     import everystate as es
 
-    x = _in_layout(series.values, running, weights=from_weights(model))
+    x = series.feeds or _in_layout(series.values, running, weights=from_weights(model))
     try:
         with progress("recording") as tick, redirect_stdout(sys.stderr):
             trace: xr.DataTree = es.record(model, x, select=select, time=series.time, progress=tick)

@@ -14,16 +14,20 @@ Requirements on whoever builds an `Observation`:
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace, is_torch_array
 
 from everystate import schema
-from everystate.cells import Cell, Weights
+from everystate.cells import GRU, LSTM, Cell, Weights
 from everystate.cells.activations import Array
 
 Lengths = npt.NDArray[np.int64]
+
+GATES: Final = {cell.__name__: cell.gates for cell in (LSTM, GRU)}
+"""Gates by the name of the family, where the equations are the framework's own business."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +100,12 @@ class Observation:
         """Everything that can be recorded, the inputs apart."""
         replayable = self.equations[0].variables if self.replayable else ()
         return tuple(dict.fromkeys((*replayable, *self.observed)))
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """The gates among `variables`, also those of a graph whose cell was recognised."""
+        known = self.cell.gates if self.cell else GATES.get(str(self.attrs.get("cell")), ())
+        return tuple(gate for gate in known if gate in self.variables)
 
     @property
     def replayable(self) -> bool:

@@ -187,7 +187,7 @@ class Select:
         )
 
     def _variables(self, seen: Observation) -> tuple[str, ...]:
-        gates = tuple(v for v in (seen.cell.gates if seen.cell else ()) if v in seen.variables)
+        gates = seen.gates
         groups = {
             "states": tuple(v for v in seen.variables if v not in gates),
             GATES: gates,

@@ -12,8 +12,8 @@ A numeric column with another name is never taken for time, even if it increases
 feature. All other columns are features, in their order, unless ``--columns`` names some.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,21 +44,27 @@ class Series:
         Names of the features; empty if they have none.
     time_column : str, optional
         Where the labels come from.
+    feeds : mapping of str to ndarray
+        Each array by the name of the model's input that it is for, `values` the first of them;
+        empty if the file holds but the series.
     """
 
     values: npt.NDArray[Any]
     time: npt.NDArray[Any] | None = None
     columns: tuple[str, ...] = ()
     time_column: str | None = None
+    feeds: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def describe(self) -> str:
         """Say in a few words what was read."""
+        if self.feeds:
+            return ", ".join(f"{n} {'x'.join(map(str, a.shape))}" for n, a in self.feeds.items())
         said = "x".join(map(str, self.values.shape))
         said += f" ({', '.join(self.columns)})" if self.columns else ""
         return f"{said}, time from {self.time_column!r}" if self.time_column is not None else said
 
 
-def read_series(path: Path, reading: Reading) -> Series:
+def read_series(path: Path, reading: Reading, *, named: bool = False) -> Series:
     """Read a file.
 
     Parameters
@@ -67,6 +73,8 @@ def read_series(path: Path, reading: Reading) -> Series:
         Its ending decides how.
     reading : Reading
         What of it is the series.
+    named : bool
+        Whether the model's inputs have names: an ``.npz`` file may then hold one array for each.
 
     Raises
     ------
@@ -87,7 +95,25 @@ def read_series(path: Path, reading: Reading) -> Series:
         raise DataError(f"there is no file {path}. {hint}")
     if reading.array is not None and kind != ".npz":
         raise DataError(f"{path}: --array is for .npz files, which hold several arrays.")
+    if named and kind == ".npz" and reading.array is None and reading.columns is None:
+        return _feeds_or_series(path, reading)
     return _READERS[kind](path, reading)
+
+
+def _feeds_or_series(path: Path, reading: Reading) -> Series:
+    """Return every array but the time by its name, where there are several."""
+    loaded = _loaded(path)
+    if isinstance(loaded, np.ndarray):
+        return _from_npz(path, reading)
+    with loaded as file:
+        time = _time_of_arrays(path, list(file), reading)
+        feeds = {name: _member(path, file, name) for name in file if name != time}
+        steps = None if time is None else _member(path, file, time)
+    if len(feeds) < 2:
+        return _from_npz(path, reading)
+    if time is not None and steps is not None:
+        warn_of_order(path, time, steps)
+    return Series(next(iter(feeds.values())), steps, time_column=time, feeds=feeds)
 
 
 def _from_npy(path: Path, reading: Reading) -> Series:

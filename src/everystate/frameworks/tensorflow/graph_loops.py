@@ -15,7 +15,7 @@ from tensorflow.python.framework import dtypes
 
 from everystate.frameworks.tensorflow.recognition import Op
 
-PREFIX: Final = "everystate/"
+PREFIX: Final = "everystate_tap/"
 """Scope of every node that is added."""
 
 VARIANT: Final = dtypes.variant.as_datatype_enum
