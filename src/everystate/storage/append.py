@@ -204,9 +204,8 @@ class TraceAppender:
         for path, layer in self._layers.items():
             if layer.capacity != layer.rows:
                 layer.resize(layer.rows)
-            zarr.open_group(str(self.folder), path=path, mode="r+").attrs.update(
-                self.mark.attrs[path]
-            )
+            group = zarr.open_group(str(self.folder), path=path, mode="r+")
+            group.update_attributes(self.mark.attrs[path])
             self.mark.total[path] = layer.rows
         consolidate(self.folder)
         self.mark.save(self.folder)

@@ -1,7 +1,7 @@
 """`record_long`: one long sequence, cut into chunks of time, recorded as it is computed.
 
 The model runs in the caller's thread; replay, verification, compression and writing go on in
-another, two chunks behind at most. After each chunk the trace's mark says how far it is
+another, one chunk behind at most. After each chunk the trace's mark says how far it is
 complete, and holds the state to go on from.
 """
 
@@ -37,8 +37,12 @@ from everystate.streaming.source import Source
 from everystate.streaming.stepping import stream_of
 from everystate.streaming.worker import Worker
 
-AHEAD: Final = 2
-"""Chunks that the model may be ahead of what is written."""
+AHEAD: Final = 8
+"""Pieces that the model may be ahead of what is written."""
+PIECES: Final = 8
+"""Pieces that a chunk is computed in: the sooner the thread that writes has something to do."""
+SHORTEST: Final = 256
+"""Steps of a piece, at least."""
 FIRST: Final = 64
 """Steps of the first chunk of a step function of the user's: it tells what a step takes."""
 
@@ -246,6 +250,7 @@ class _Run:
             self.recorder.finish()
         except BaseException:
             with suppress(Exception):  # the first error goes first
+                self._commit()
                 self.worker.wait()
             raise
         finally:
@@ -261,7 +266,8 @@ class _Run:
             if self.sequence.chunk is None:
                 widths = sum(self.recorder.widths.values())
                 self.sequence.chunk = cutting.chunk_steps(self.sequence.memory, widths)
-            pending.append(self._commit())
+            chunk_is_over = self.done % self.sequence.chunk == 0
+            pending.append(self._commit() if chunk_is_over else self.worker.submit(_nothing))
             if len(pending) > AHEAD:
                 self.worker.wait(pending.popleft())
             if self.progress is not None:
@@ -269,14 +275,17 @@ class _Run:
         self.worker.wait()
 
     def _count(self) -> int:
-        """Return how many steps to the end of the chunk at hand."""
+        """Return how many steps to run: to the end of the piece at hand, or of the chunk."""
         chunk = self.sequence.chunk
-        return FIRST if chunk is None else chunk - self.done % chunk
+        if chunk is None:
+            return FIRST
+        piece, begun = max(SHORTEST, chunk // PIECES), self.done % chunk
+        return min(piece - begun % piece, chunk - begun)
 
     def _commit(self) -> Future[Any]:
         """Let the chunk count once all of it is written."""
         if self.trace is None:
-            return self.worker.submit(lambda: None)
+            return self.worker.submit(_nothing)
         arrays: state.Arrays = []
         facts = {**self.facts, "chunk": self.sequence.chunk}
         facts["state"] = state.dump(self.state, arrays)
@@ -285,3 +294,7 @@ class _Run:
             sink.commit(step, arrays, {**facts, "layer_steps": dict(self.recorder.steps)})
 
         return self.worker.submit(commit, self.trace, self.done)
+
+
+def _nothing() -> None:
+    """Be done when everything before it is done."""

@@ -20,10 +20,8 @@ T, B, D = 53, 2, 3
 
 @pytest.fixture
 def runs(monkeypatch):
-    """Have narrow layers run on it too, in many chunks; the list tells how each run went."""
+    """Have layers run on it in many chunks; the list tells how each run went."""
     found, right = [], onednn.run
-    monkeypatch.setattr(onednn, "WIDE", 0)
-    monkeypatch.setattr(onednn, "ROWS", 1)
     monkeypatch.setattr(onednn, "CHUNK_BYTES", 1)
     monkeypatch.setattr(onednn, "run", lambda *a: found.append(right(*a)) or found[-1])
     return found

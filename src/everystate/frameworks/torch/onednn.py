@@ -32,10 +32,6 @@ CHUNK_BYTES: Final = 28 << 20
 """Workspace of one chunk: what the C library's allocator still keeps for the next one."""
 WORKSPACE_FLOATS: Final = 16
 """Workspace per step, row and unit, about."""
-WIDE: Final = 512
-"""Features and units, together, from which on a replay's products cost more than this does."""
-ROWS: Final = 8
-"""Rows from which on: with fewer, the kernel waits for its weights and the products do not."""
 SHORTEST: Final = 8
 """Steps of a chunk at least: each call packs the weights anew."""
 MODE_LSTM: Final = 2
@@ -45,14 +41,13 @@ def shows_gates(stack: nn.RNNBase, call: Call) -> bool:
     """Whether a call of a stack can run on the kernel that shows its gates."""
     plain = isinstance(stack, nn.LSTM) and not (stack.bidirectional or stack.proj_size)
     plain = plain and stack.bias and call.packed is None and call.x.shape[0] >= SHORTEST
-    wide = stack.input_size + stack.hidden_size >= WIDE and call.x.shape[1] >= ROWS
     plain = plain and not is_parametrized(stack)  # whose weights are made by its own forward
     still = not (stack.training and stack.dropout)  # dropout would draw other masks in chunks
     flags = torch.backends.mkldnn
     ready = bool(flags.is_available() and flags.enabled)  # type: ignore[no-untyped-call]
     tensors = (call.x, *call.state, *raw_weights(stack, places(stack)[0].suffix))
     single = all(a.device.type == "cpu" and a.dtype == torch.float32 for a in tensors)
-    return plain and wide and still and ready and single and not torch.is_autocast_enabled("cpu")
+    return plain and still and ready and single and not torch.is_autocast_enabled("cpu")
 
 
 def chunk_steps(stack: nn.RNNBase, call: Call) -> int:
