@@ -395,3 +395,19 @@ def test_batching_that_cannot_mean_anything(options):
 def test_a_window_from_the_end_of_ragged_sequences(record, sequences):
     with pytest.raises(SelectionError, match="which is not the same step in sequences of 1 to 12"):
         record(sequences, select=es.Select(window=(-3, None)))
+
+
+def test_a_sequence_larger_than_the_memory_goes_by_way_of_the_disk(
+    record, sequences, check, tmp_path, monkeypatch
+):
+    called = []
+    monkeypatch.setattr(
+        "everystate.scale.worker.record_long", lambda *a: called.append(a) or far(*a)
+    )
+    from everystate.scale.long import record_long as far
+
+    record(sequences, batching=Batching(memory=2000))
+    assert sorted(row for *_, row in called) == [k for k, n in enumerate(LENGTHS) if n > 8]
+    trace = es.open_trace(tmp_path / "run.zarr")
+    check(trace)
+    assert trace["lstm"].attrs["max_error_c"] < 1e-12

@@ -1,8 +1,9 @@
 """The program: finds the commands, and what holds for all of them.
 
-Each other module in this folder is a command of the module's name: a function called like the
-module, with typer's annotations. To add a command, add a file. The modules are imported for
-``--help`` already, so what is slow to import belongs inside their functions.
+Each other module in this folder is a command of the module's name (with a dash for an underscore):
+a function called like the module, with typer's annotations. To add a command, add a file. The
+modules are imported for ``--help`` already, so what is slow to import belongs inside their
+functions.
 """
 
 import sys
@@ -57,7 +58,9 @@ def add_commands() -> None:
         if not found.ispkg and found.name != "main":
             module = import_module(f"everystate.cli.{found.name}")
             command = getattr(module, found.name)
-            app.command(found.name, help=_paragraphs(command))(guarded(spread(command)))
+            app.command(found.name.replace("_", "-"), help=_paragraphs(command))(
+                guarded(spread(command))
+            )
 
 
 def _paragraphs(command: Callable[..., None]) -> str:

@@ -24,7 +24,9 @@ class Batching:
         Whether the model takes (time, batch, features). Default: (batch, time, features).
     memory : int or str
         What a worker may hold of a trace at once, such as ``"512MB"``. Fewer sequences share a
-        call if it is too little for `batch` of them. Default: 512 MB.
+        call if it is too little for `batch` of them; a sequence that alone needs more is recorded
+        in chunks of time, by way of a trace in the worker's folder for temporary files. Default:
+        512 MB.
     rows : int, optional
         Sequences of a shard, which is recorded by one worker and done again if that dies.
         Default: as many as make files of about 8 MiB.

@@ -20,9 +20,10 @@ from everystate.errors import (
 from everystate.recording.selection import Select
 from everystate.scale.cluster import Call, Failure, spread
 from everystate.scale.inputs.source import Size, Source, digest
+from everystate.scale.job import Job, Target
 from everystate.scale.options import Batching
 from everystate.scale.result import Progress, Recorded
-from everystate.scale.worker import Job, Target, measure, record_shard, sample, worst
+from everystate.scale.worker import measure, record_shard, sample, worst
 from everystate.storage.shared.grid import shard_rows
 from everystate.storage.shared.manifest import Plan, ShardMark, load_marks
 from everystate.storage.shared.root import Root
@@ -221,8 +222,7 @@ class Run:
 
     def _lay_out(self, trace: xr.DataTree, weights: dict[str, str], batching: Batching) -> None:
         rows = self.source.count
-        widest = max(leaf.step_bytes for leaf in self.leaves)
-        self.plan.shard_rows = batching.rows or shard_rows(widest, self.longest, rows)
+        self.plan.shard_rows = batching.rows or self._shard_rows(batching)
         self.plan.weights = weights
         self.plan.variables = {
             leaf.path: [*map(str, leaf.sample.data_vars)] for leaf in self.leaves
@@ -242,6 +242,13 @@ class Run:
         lay_out(self.root, attrs, self.leaves, batch, self.plan.shard_rows)
         self.plan.laid_out = True
         self.plan.save(self.root)
+
+    def _shard_rows(self, batching: Batching) -> int:
+        """Return how many rows a worker records before it writes them."""
+        widest = max(leaf.step_bytes for leaf in self.leaves)
+        row_bytes = sum(leaf.all_bytes for leaf in self.leaves) * self.longest
+        fit = max(1, batching.bytes // row_bytes)
+        return min(shard_rows(widest, self.longest, self.source.count), fit)
 
     def pending(self) -> list[int]:
         """Return the shards without a mark, and those of which more can be read than before."""
@@ -315,7 +322,7 @@ class Run:
                 f"{len(failed)} of {self.source.count} sequences could not be recorded: "
                 f"{said}{more}. All others are in {self.root}.",
                 EverystateWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return Recorded(str(self.root), self.source.count, shards, failed)
 

@@ -4,10 +4,7 @@ Everything here is called by Dask in other processes. A sequence that cannot be 
 is a message in the shard's mark; what is raised concerns the whole shard.
 """
 
-import os
-import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,13 +12,13 @@ import numpy.typing as npt
 import xarray as xr
 
 from everystate import schema
-from everystate.errors import EverystateError, InputError, UnsupportedModelError, WeightsError
+from everystate.errors import EverystateError, InputError, UncuttableError, WeightsError
 from everystate.recording.selection import Select
-from everystate.scale.batches import batches, stacked
+from everystate.scale.batches import batches
 from everystate.scale.inputs.source import Size, Source, Values
-from everystate.scale.options import Batching
+from everystate.scale.job import Job, Target
+from everystate.scale.long import record_long
 from everystate.storage.shared.manifest import ShardMark
-from everystate.storage.shared.root import Root
 from everystate.storage.shared.writing import Leaf, write_rows
 
 Blocks = dict[str, dict[str, npt.NDArray[Any]]]
@@ -29,91 +26,6 @@ Blocks = dict[str, dict[str, npt.NDArray[Any]]]
 
 SUMMED = ("unverified_values", "edited_steps", "weights_changed")
 """Attributes of a layer that count; of its other numbers the largest is the one to know."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is the same for all shards.
-
-    Parameters
-    ----------
-    id : str
-        Tells this run from others on the same workers.
-    load_model : callable, str or path-like
-        Returns the model, or is its file.
-    select : Select
-        What to record.
-    batching : Batching
-        How the model is called.
-    features : int
-        Features of every sequence.
-    """
-
-    id: str
-    load_model: Callable[[], Any] | str | os.PathLike[str]
-    select: Select
-    batching: Batching
-    features: int
-
-    def record(self, sequences: list[Values]) -> xr.DataTree:
-        """Record sequences in one call of the model."""
-        import everystate as es
-
-        x = stacked(sequences, time_first=self.batching.time_first)
-        return es.record(_model(self), x, select=self.select)
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where the rows of all shards go.
-
-    Parameters
-    ----------
-    root : Root
-        The trace's place.
-    leaves : list of Leaf
-        Its layers.
-    weights : dict of str to str
-        SHA-256 of the weights of each layer.
-    """
-
-    root: Root
-    leaves: list[Leaf]
-    weights: dict[str, str]
-
-
-_kept = threading.local()
-"""The model that a thread has loaded, and of which job: models are not shared by threads."""
-
-_loading = threading.Lock()
-"""One thread of a process loads at a time: who sets a seed while loading sets it for all."""
-
-
-def _model(job: Job) -> Any:
-    if getattr(_kept, "job", None) != job.id:
-        with _loading:
-            _kept.model = _load(job.load_model)
-        _kept.job = job.id
-    return _kept.model
-
-
-def _load(load_model: Any) -> Any:
-    if not callable(load_model):
-        path = os.fspath(load_model)
-        if not path.endswith(".safetensors"):
-            return path
-        from everystate.frameworks.numpy import load
-
-        return load(path)
-    try:
-        return load_model()
-    except EverystateError:
-        raise
-    except Exception as error:
-        raise UnsupportedModelError(
-            f"loading the model on a worker failed: {type(error).__name__}: {error}. Each worker "
-            "calls load_model() by itself: the files it reads must be there."
-        ) from error
 
 
 def measure(rows: list[int], sources: list[Source]) -> dict[int, Size | str]:
@@ -204,14 +116,29 @@ def record_shard(
             mark.failed[rows[k]] = f"{names[k]}: {fault}" if fault else str(found)
         elif np.searchsorted(target.leaves[0].steps, length):  # else none of it is selected
             sequences[k] = found
-    if sequences:
-        longest = max(map(len, sequences.values()))
-        blocks = _room(target.leaves, len(rows), longest)
+    if len(rows) == 1 and sequences and _is_long(job, target, sequences[0]):
+        _record_long(job, target, sequences[0], mark, rows.start)
+    elif sequences:
+        blocks = _room(target.leaves, len(rows), max(map(len, sequences.values())))
         _record_all(job, target, sequences, blocks, mark, rows.start)
         for path, values in blocks.items():
             write_rows(target.root, path, values, rows.start)
     mark.save(target.root)
     return mark
+
+
+def _is_long(job: Job, target: Target, sequence: Values) -> bool:
+    return len(sequence) * sum(leaf.all_bytes for leaf in target.leaves) > job.batching.bytes
+
+
+def _record_long(job: Job, target: Target, sequence: Values, mark: ShardMark, row: int) -> None:
+    try:
+        trace = record_long(job, target, sequence, row)
+    except (UncuttableError, InputError) as error:
+        mark.failed[row] = f"sequence {row}: {error}"
+        return
+    for leaf in target.leaves:
+        _take_attrs(trace, leaf, target, mark)
 
 
 def _fault(found: Values | str, length: int, features: int) -> str | None:
@@ -280,13 +207,8 @@ def _place(
 ) -> None:
     """Copy what was recorded to its rows, without what is past each one's end."""
     for leaf in target.leaves:
+        _take_attrs(trace, leaf, target, mark)
         found = trace[leaf.path].to_dataset()
-        if found.attrs.get("weights_sha256", "") != target.weights[leaf.path]:
-            raise WeightsError(
-                f"{leaf.path}: load_model() gives other weights each time. Let it load them from "
-                "a file, or set the seed of what is random in it."
-            )
-        mark.attrs[leaf.path] = worst(mark.attrs.get(leaf.path, {}), found.attrs)
         for name, room in blocks[leaf.path].items():
             values = found[name].transpose(*leaf.sample[name].dims).values
             for k, (row, length) in enumerate(lengths.items()):
@@ -295,6 +217,17 @@ def _place(
                     room[row, :steps] = values[k, :steps]
                 else:
                     room[row] = values[k]
+
+
+def _take_attrs(trace: xr.DataTree, leaf: Leaf, target: Target, mark: ShardMark) -> None:
+    """Note in the mark what a layer's attributes say; they must be of the same weights."""
+    attrs = {str(name): value for name, value in trace[leaf.path].attrs.items()}
+    if attrs.get("weights_sha256", "") != target.weights[leaf.path]:
+        raise WeightsError(
+            f"{leaf.path}: load_model() gives other weights each time. Let it load them from "
+            "a file, or set the seed of what is random in it."
+        )
+    mark.attrs[leaf.path] = worst(mark.attrs.get(leaf.path, {}), attrs)
 
 
 def worst(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:

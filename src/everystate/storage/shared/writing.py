@@ -170,11 +170,12 @@ class RowWriter:
     def write(self, rows: npt.NDArray[Any]) -> None:
         """Write the next steps, (row, step, unit), or all of (row, unit)."""
         self._kept.append(rows)
-        if rows.ndim == 3 and sum(part.shape[1] for part in self._kept) >= self._file_steps:
+        if rows.ndim == 3 and sum(part.shape[1] for part in self._kept) >= self.file_steps:
             self._flush(whole=True)
 
     @property
-    def _file_steps(self) -> int:
+    def file_steps(self) -> int:
+        """Steps of a file."""
         return int((self.array.shards or self.array.chunks)[1])
 
     def _flush(self, *, whole: bool) -> None:
@@ -187,10 +188,10 @@ class RowWriter:
             return
         values = np.concatenate(self._kept, axis=1) if len(self._kept) > 1 else self._kept[0]
         steps = values.shape[1]
-        cut = steps - steps % self._file_steps if whole else steps
+        cut = steps - steps % self.file_steps if whole else steps
         ready, self._kept = values[:, :cut], [values[:, cut:]]
         last = self.array.shape[1]
-        padded = min(-(-(self._stop + cut) // self._file_steps) * self._file_steps, last)
+        padded = min(-(-(self._stop + cut) // self.file_steps) * self.file_steps, last)
         missing = padded - self._stop - cut
         if missing:  # the file's own end: a file that is written whole is never read first
             ready = np.pad(ready, ((0, 0), (0, missing), (0, 0)), constant_values=np.nan)
