@@ -451,8 +451,11 @@ def chunked(steps, units, size):
         return 0.3 + 0.4 * gates
 
     chunks = ((1,), (size,) * (steps // size), (units,))
-    make = {n: array.map_blocks(block, chunks=chunks, dtype="f4", name=n) for n in "hcifgo"}
-    return xr.Dataset({n: (DIMS, v) for n, v in make.items()}, attrs={"cell": "LSTM"})
+    made = {
+        n: array.map_blocks(block, chunks=chunks, dtype="f4", name=f"{n}-of-{steps}")
+        for n in "hcifgo"
+    }
+    return xr.Dataset({n: (DIMS, v) for n, v in made.items()}, attrs={"cell": "LSTM"})
 
 
 def test_a_large_trace_is_never_held_as_a_whole(monkeypatch):

@@ -57,6 +57,21 @@ def test_it_writes_a_trace_and_a_report_and_names_them_last(demo):
     assert "run.zarr" in last[1]
 
 
+def test_the_verdicts_come_first(demo):
+    output, printed = demo
+    verdicts = printed.index("Verdicts on one pass, told that it was trained on 184 steps")
+    assert verdicts < printed.index("The encoder in one pass")
+    said = " ".join(printed[verdicts:].split())
+    page = (output / "report.html").read_text()
+    for verdict in (
+        "the mean |c| is at most 4.6 in the first 184 steps, as trained on, and reaches 174 within",
+        "beyond all of the training from its step",
+        "unit 6 has a half-life of 46,147 steps, the training windows were 184",
+    ):
+        assert verdict in said
+        assert verdict in page
+
+
 def test_it_says_what_is_seen_and_what_is_not_shown(demo):
     printed = " ".join(demo[1].split())
     for said in (

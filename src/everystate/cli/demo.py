@@ -62,5 +62,6 @@ def _write(found: "Findings", folder: Path) -> dict[str, Path]:
             folder / "report.html",
             title="LSTM autoencoder on arterial blood pressure: one pass of 7,501 steps",
             marks=found.marks(),
+            findings=found.diagnosis,
         )
     return {"trace": trace, "report": report}

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import xarray as xr
 
+from everystate.analysis.finding import Diagnosis
 from everystate.demo.alarms import Alarms, Range
 from everystate.demo.series import Series
 
@@ -75,6 +76,8 @@ class Findings:
         Steps of the windows the network was trained on.
     trace : xarray.DataTree
         Every state, gate and input of the encoder in one pass over the series.
+    diagnosis : Diagnosis
+        What `everystate.diagnose` says of it, told the length of the windows and nothing else.
     stretches : list of Stretch
         The memory along the pass.
     counter : Counter
@@ -86,6 +89,7 @@ class Findings:
     series: Series
     window: int
     trace: xr.DataTree
+    diagnosis: Diagnosis
     stretches: list[Stretch]
     counter: Counter
     methods: dict[str, Alarms]
@@ -112,6 +116,7 @@ class Findings:
     def document(self) -> dict[str, Any]:
         """Return everything but the arrays, for ``--json``."""
         return {
+            "diagnosis": self.diagnosis.to_dict(),
             "labelled": self.series.labelled,
             "event": self.event,
             "stretches": [asdict(stretch) for stretch in self.stretches],

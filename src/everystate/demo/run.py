@@ -80,6 +80,7 @@ def _examine(model: Autoencoder, series: Series, sequence: Windows, trace: xr.Da
         series=series,
         window=model.window,
         trace=trace,
+        diagnosis=es.diagnose(trace, trained_on=model.window),
         stretches=[_stretch((a, b), c, reached, few, errors) for a, b in pairwise(bounds)],
         counter=_counter(c, states.f.values[0]),
         methods=_score(sequence[0, :, 0], (h, c), code, restarted, ends),

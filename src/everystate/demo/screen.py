@@ -1,4 +1,4 @@
-"""What the demo prints: two tables, what is seen in them, and what they do not show."""
+"""What the demo prints: the verdicts, two tables, what is seen in them, and what they do not show."""
 
 from rich.console import Console
 from rich.table import Table
@@ -10,6 +10,7 @@ from everystate.demo.findings import Findings
 def tell(console: Console, found: Findings) -> None:
     """Print everything about the findings."""
     introduce(console, found)
+    print_diagnosis(console, found)
     print_summary(console, found)
     console.print(stretches(found), "", scores(found), "")
     conclude(console, found)
@@ -23,6 +24,16 @@ def introduce(console: "Console", found: "Findings") -> None:
         "about one heartbeat, of the first 800 steps; the next 400 set every threshold; no label "
         "was used. It runs on NumPy: no deep-learning framework is loaded.\n"
     )
+
+
+def print_diagnosis(console: "Console", found: "Findings") -> None:
+    """Print the verdicts on the trace, the worst first."""
+    console.print(f"[bold]Verdicts on one pass, told that it was trained on {found.window} steps[/]")
+    for finding in found.diagnosis:
+        console.print(f"- {finding}", markup=False)
+    for said in found.diagnosis.left_out:
+        console.print(f"- left out: {said}", markup=False)
+    console.print()
 
 
 def print_summary(console: "Console", found: "Findings") -> None:
