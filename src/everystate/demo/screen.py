@@ -1,4 +1,4 @@
-"""What the demo prints: the verdicts, two tables, what is seen in them, and what they do not show."""
+"""What the demo prints: verdicts, two tables, what is seen in them, and what they do not show."""
 
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +28,9 @@ def introduce(console: "Console", found: "Findings") -> None:
 
 def print_diagnosis(console: "Console", found: "Findings") -> None:
     """Print the verdicts on the trace, the worst first."""
-    console.print(f"[bold]Verdicts on one pass, told that it was trained on {found.window} steps[/]")
+    console.print(
+        f"[bold]Verdicts on one pass, told that it was trained on {found.window} steps[/]"
+    )
     for finding in found.diagnosis:
         console.print(f"- {finding}", markup=False)
     for said in found.diagnosis.left_out:

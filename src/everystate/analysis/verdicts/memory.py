@@ -39,7 +39,8 @@ def _long(case: Case, found: xr.Dataset, trained_on: int) -> Iterator[Finding]:
     steps, average = (float(found[name].values[place]) for name in ("half_life", "average"))
     half = decorrelation(case.data).half.values
     like = float(half[place]) if half.size == found.half_life.size else float("nan")
-    others = f"; {len(units) - 1:,} more units beyond {number(limit)}" if len(units) > 1 else ""
+    more = len(units) - 1
+    others = f"; {more:,} more unit{'s' * (more > 1)} beyond {number(limit)}" if more else ""
     long = "an endless half-life" if np.isinf(steps) else f"a half-life of {number(steps)} steps"
     yield Finding(
         kind="memory",
