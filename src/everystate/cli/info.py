@@ -28,16 +28,18 @@ def info(
         str | None,
         typer.Argument(
             metavar="[MODEL|TRACE]",
-            help="weights.safetensors or package.module:attribute; or the folder of a trace.",
+            help="a model's file or package.module:attribute; or the folder of a trace.",
             show_default=False,
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what is installed; or which layers a model has; or what a trace holds."""
+    from everystate.recording.discovery import framework_of_file
+
     if subject is None:
         _show_versions(as_json)
-    elif subject.endswith(".safetensors") or (":" in subject and not Path(subject).exists()):
+    elif framework_of_file(subject) or (":" in subject and not Path(subject).exists()):
         _show_model(subject, as_json)
     else:
         _show_trace(Path(subject), as_json)

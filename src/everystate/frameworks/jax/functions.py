@@ -10,6 +10,7 @@ import jax
 
 from everystate.errors import UnsupportedModelError
 from everystate.frameworks.jax.running import Target, block_of, observed
+from everystate.recording.custom import is_cell
 from everystate.recording.recorder import Recorder
 
 _JITTED: Final = type(jax.jit(lambda: None))
@@ -18,7 +19,12 @@ _FOREIGN: Final = ("keras", "onnxruntime", "tensorflow", "tf_keras", "torch")
 
 
 def matches(model: object) -> bool:
-    """Whether `model` is a function, under `jax.jit` or not, or a `functools.partial` of one."""
+    """Whether `model` is a function, under `jax.jit` or not, or a `functools.partial` of one.
+
+    A function that is one step, and names its states, is not: it is stepped, whatever its arrays.
+    """
+    if is_cell(model):
+        return False
     while isinstance(model, partial):
         model = model.func
     foreign = type(getattr(model, "__self__", None)).__module__.partition(".")[0] in _FOREIGN
