@@ -13,19 +13,32 @@ import onnx
 
 from everystate.cells import GRU, LSTM, Cell, SimpleRNN, Weights
 from everystate.errors import UnsupportedModelError
+from everystate.frameworks.onnx import quantised
 from everystate.frameworks.onnx.files import Tensor, attributes
 
+_LSTM: Final = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+_SCALES: Final = ("W_scale", "W_zero_point", "R_scale", "R_zero_point")
 INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "LSTM": ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"),
+    "LSTM": _LSTM,
+    quantised.OP: (*_LSTM, *_SCALES),
     "GRU": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
     "RNN": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
 }
+WEIGHTS: Final = ("W", "R", "B", "P", *_SCALES)
 OUTPUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "LSTM": ("Y", "Y_h", "Y_c"),
+    quantised.OP: ("Y", "Y_h", "Y_c"),
     "GRU": ("Y", "Y_h"),
     "RNN": ("Y", "Y_h"),
 }
-GATE_ORDER: Final[Mapping[str, str]] = {"LSTM": "i o f g", "GRU": "z r n", "RNN": ""}
+GATE_ORDER: Final[Mapping[str, str]] = {
+    "LSTM": "i o f g",
+    quantised.OP: "i o f g",
+    "GRU": "z r n",
+    "RNN": "",
+}
+FAMILY: Final = {quantised.OP: "LSTM"}
+"""Whose equations an operator of another name has."""
 _CANONICAL: Final[Mapping[str, tuple[int, ...]]] = {
     "LSTM": (0, 2, 3, 1),
     "GRU": (1, 0, 2),
@@ -81,9 +94,10 @@ def directions(path: str, node: onnx.NodeProto) -> list[Direction]:
             f"{path}: direction={said!r}, expected one of {', '.join(ways)}."
         )
     names = ("forward", "backward") if len(ways[said]) == 2 else ("",)
-    functions = _activations(path, node.op_type, given, len(names))
+    family = FAMILY.get(node.op_type, node.op_type)
+    functions = _activations(path, family, given, len(names))
     return [
-        Direction(k, names[k], reverse, _cell(node.op_type, given, functions[k]))
+        Direction(k, names[k], reverse, _cell(family, given, functions[k]))
         for k, reverse in enumerate(ways[said])
     ]
 
@@ -135,14 +149,15 @@ def canonical(op: str, arrays: Mapping[str, Tensor], place: int) -> Weights:
 
     Parameters
     ----------
-    op : {"LSTM", "GRU", "RNN"}
-        The operator.
+    op : {"LSTM", "GRU", "RNN", "DynamicQuantizeLSTM"}
+        The operator; weights of the last one are already floating numbers.
     arrays : mapping
         The node's inputs W and R, and B and P where it has them, by these names.
     place : int
         Which direction.
     """
     own = {n: _wide(arrays[n][place]) for n in ("W", "R", "B", "P") if arrays.get(n) is not None}
+    op = FAMILY.get(op, op)
     order = list(_CANONICAL[op])
 
     def reordered(a: Tensor) -> Tensor:

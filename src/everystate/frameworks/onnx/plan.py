@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import onnx
 
 from everystate.errors import UnsupportedModelError
+from everystate.frameworks.onnx import quantised
 from everystate.frameworks.onnx.files import Source
 from everystate.frameworks.onnx.graph import Exposure, Scope
 from everystate.frameworks.onnx.loops import ShownLoop, is_loop, show_loop
 from everystate.frameworks.onnx.naming import Named, paths
-from everystate.frameworks.onnx.nodes import directions
+from everystate.frameworks.onnx.nodes import FAMILY, directions
 from everystate.frameworks.onnx.recurrent import ShownNode, is_recurrent, show_node, time_first
 
 
@@ -49,7 +50,12 @@ def find(source: Source) -> list[Found]:
         raise UnsupportedModelError(_nothing(source))
     place = {tuple(node.output): k for k, (_, node) in enumerate(met)}
     named = [
-        Named(node.name, node.op_type, _around(scope, place), _weights(node, k))
+        Named(
+            node.name.removesuffix(quantised.SUFFIX),
+            FAMILY.get(node.op_type, node.op_type),
+            _around(scope, place),
+            _weights(node, k),
+        )
         for k, (scope, node) in enumerate(met)
     ]
     return [Found(path, *pair) for path, pair in zip(paths(named), met, strict=True)]

@@ -1,19 +1,22 @@
 """Recurrent nodes: what shows each of them, and the observations that come of a run."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import onnx
 from onnx import helper
 
+from everystate.cells import Weights
+from everystate.frameworks.onnx import quantised
 from everystate.frameworks.onnx.files import Tensor, attributes, subgraphs
 from everystate.frameworks.onnx.graph import OWN_DOMAINS, Calls, Exposure, Scope, Value
 from everystate.frameworks.onnx.nodes import (
     GATE_ORDER,
     INPUTS,
     OUTPUTS,
+    WEIGHTS,
     Direction,
     canonical,
     directions,
@@ -33,7 +36,9 @@ _BATCH_FIRST: Final[Mapping[str, tuple[int, ...]]] = {
 
 
 def is_recurrent(node: onnx.NodeProto) -> bool:
-    """Whether a node is one of ONNX's recurrent operators."""
+    """Whether a node is one of ONNX's recurrent operators, or onnxruntime's quantised one."""
+    if node.op_type == quantised.OP:
+        return node.domain == quantised.DOMAIN
     return node.op_type in INPUTS and node.domain in OWN_DOMAINS
 
 
@@ -102,6 +107,7 @@ class ShownNode:
     ways: list[Direction]
     values: Mapping[str, Value]
     levels: int
+    _stored: dict[int, Weights] = field(default_factory=dict)
 
     def observations(self, results: Mapping[str, Tensor]) -> Iterator[Observation]:
         """Yield every sequence that each direction processed.
@@ -129,7 +135,8 @@ class ShownNode:
                 start = k
 
     def _goes_on(self, calls: Mapping[str, Calls], way: Direction, k: int) -> bool:
-        if way.reverse or "sequence_lens" in calls or self.values["W"].levels:
+        alone = self.op == quantised.OP  # each call rounds its input by itself
+        if way.reverse or "sequence_lens" in calls or self.values["W"].levels or alone:
             return False
         for before, after in (("Y_h", "initial_h"), ("Y_c", "initial_c")):
             if before not in calls:
@@ -153,20 +160,39 @@ class ShownNode:
             for s, end in final.items()
         }
         lengths = calls["sequence_lens"][first] if "sequence_lens" in calls else None
-        weights = {role: calls[role][first] for role in ("W", "R", "B", "P") if role in calls}
-        return Observation(
+        weights = self._weights(calls, way, first)
+        seen = Observation(
             path=f"{self.path}/{way.name}" if way.name else self.path,
             observed=observed,
             initial=initial,
             final=final,
             inputs=_along_time([calls["X"][k] for k in run]),
             cell=way.cell,
-            weights=canonical(self.op, weights, d),
+            weights=weights,
             lengths=None if lengths is None else np.asarray(lengths, np.int64),
             reverse=way.reverse,
             precision=observed["h"].dtype.name,
-            attrs={"module": self.op, "framework_gate_order": GATE_ORDER[self.op]},
+            attrs={
+                "cell": type(way.cell).__name__,
+                "module": self.op,
+                "framework_gate_order": GATE_ORDER[self.op],
+            },
         )
+        return quantised.as_read(seen) if self.op == quantised.OP else seen
+
+    def _weights(self, calls: Mapping[str, Calls], way: Direction, k: int) -> Weights:
+        """Return a direction's weights in one call; those that the model stores are read once."""
+        roles = [role for role in WEIGHTS if role in calls]
+        stored = all(not self.values[role].name for role in roles)
+        if stored and way.place in self._stored:
+            return self._stored[way.place]
+        arrays = {role: calls[role][k] for role in roles}
+        if self.op == quantised.OP:
+            arrays = quantised.dequantised(arrays)
+        weights = canonical(self.op, arrays, way.place)
+        if stored:
+            self._stored[way.place] = weights
+        return weights
 
 
 def _along_time(parts: Sequence[Tensor]) -> Tensor:
