@@ -200,6 +200,11 @@ class TestDiscovery:
         with pytest.raises(MissingDependencyError, match=r"pip install 'everystate\[tensorflow\]'"):
             discovery.framework_of("frozen.pb")
 
+    @pytest.mark.parametrize("path", ["nowhere", Path("run") / "model.pt"])
+    def test_a_path_that_no_framework_reads(self, path):
+        with pytest.raises(UnsupportedModelError, match=r"names no file or folder that holds a"):
+            es.record(path)
+
     def test_the_folder_of_a_saved_model_is_known_by_what_is_in_it(self, tmp_path):
         assert discovery.framework_of_file(tmp_path) is None
         (tmp_path / "saved_model.pb").write_bytes(b"")

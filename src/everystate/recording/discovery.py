@@ -85,10 +85,14 @@ def framework_of(model: object) -> tuple[str, Framework]:
         raise UnsupportedModelError(
             f"got the class {model.__qualname__}, expected a model: {model.__qualname__}(...)."
         )
+    if isinstance(model, str | os.PathLike):
+        raise UnsupportedModelError(
+            f"{model!r} names no file or folder that holds a model. Expected a name that ends in one "
+            f"of {', '.join(FILES)}, or a SavedModel's folder."
+        )
     raise UnsupportedModelError(
         f"no loaded framework knows a {type(model).__module__}.{type(model).__qualname__}; asked: "
-        f"{', '.join(asked)}. Give a model with recurrent layers, or the path of a file that ends "
-        f"in one of {', '.join(FILES)}, or of a SavedModel's folder."
+        f"{', '.join(asked)}. Give a model with recurrent layers, or the path of its file."
     )
 
 

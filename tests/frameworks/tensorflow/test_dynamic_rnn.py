@@ -317,7 +317,11 @@ def test_wrong_lengths_are_named() -> None:
         dynamic_rnn(cell, x, [[3, 1]], dtype=tf.float32)
     with pytest.raises(ValueError, match="rank"):
         dynamic_rnn(cell, x[0], dtype=tf.float32)
-    with pytest.raises(TypeError, match="state_size"):
+    with tf.Graph().as_default():  # sizes that a graph knows are checked while it is built
+        placeholder = v1.placeholder(tf.float32, [None, 5, 3])
+        with pytest.raises(InputError, match="longer than the input, which has 5 steps"):
+            dynamic_rnn(cell, placeholder, [3, 6], dtype=tf.float32)
+    with pytest.raises(TypeError, match=r"<function .*<lambda>.*'state_size' property is missing"):
         dynamic_rnn(lambda x, s: (x, s), x, dtype=tf.float32)
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tensorflow.python.framework import ops
 from tensorflow.python.ops import control_flow_util
 from tensorflow.python.ops import rnn as tf_rnn
+from tensorflow.python.ops.rnn_cell_impl import assert_like_rnncell
 
 from everystate.errors import EverystateWarning
 from everystate.frameworks.tensorflow.lengths import (
@@ -111,6 +112,7 @@ def dynamic_rnn(
     >>> states.c.shape
     TensorShape([2, 50, 4])
     """
+    assert_like_rnncell("cell", cell)
     check_past_length(past_length)
     _warn_ignored(parallel_iterations, swap_memory)
     lengths = checked(sequence_length, inputs, time_major)
@@ -192,6 +194,8 @@ def bidirectional_dynamic_rnn(
     >>> backward.shape
     TensorShape([2, 50, 5])
     """
+    assert_like_rnncell("cell_fw", cell_fw)
+    assert_like_rnncell("cell_bw", cell_bw)
     check_past_length(past_length)
     _warn_ignored(parallel_iterations, swap_memory)
     lengths = checked(sequence_length, inputs, time_major)

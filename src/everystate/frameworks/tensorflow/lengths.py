@@ -39,21 +39,21 @@ def _checked(lengths: Tensor, inputs: Nested, time_major: bool) -> Tensor:
     if lengths.shape.rank not in (None, 1):
         return lengths  # TensorFlow says what is wrong
     first = tf.nest.flatten(inputs)[0]
-    steps = tf.shape(first)[0 if time_major else 1]
-    known, most = (tensor_util.constant_value(a) for a in (lengths, steps))
+    axis = 0 if time_major else 1
+    known, most = tensor_util.constant_value(lengths), _known(first, axis)
     if known is not None and known.size and int(known.min()) < 0:
         raise InputError(
             f"sequence_length={known.tolist()}: a length is negative, expected 0 or more."
         )
     if known is not None and most is not None:
-        if known.size and int(known.max()) > int(most):
+        if known.size and int(known.max()) > most:
             raise InputError(
-                f"sequence_length={known.tolist()}: longer than the input, which has {int(most)} "
+                f"sequence_length={known.tolist()}: longer than the input, which has {most} "
                 "steps. Is time_major right?"
             )
         return lengths
     message = "sequence_length: each must be between 0 and the input's number of steps"
-    bound = tf.cast(steps, lengths.dtype)
+    bound = tf.cast(tf.shape(first)[axis], lengths.dtype)
     with tf.control_dependencies(
         [
             tf.debugging.assert_non_negative(lengths, message),
@@ -61,6 +61,14 @@ def _checked(lengths: Tensor, inputs: Nested, time_major: bool) -> Tensor:
         ]
     ):
         return tf.identity(lengths)
+
+
+def _known(a: Any, axis: int) -> int | None:
+    """Return the size of an axis, where it is known before the graph runs."""
+    shape = tf.TensorShape(a.shape)
+    rank = shape.rank
+    known = None if rank is None or rank <= axis else shape[axis]
+    return known if known is None else int(known)
 
 
 def finish(
