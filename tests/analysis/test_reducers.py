@@ -344,6 +344,19 @@ def test_a_state_of_plain_arrays_goes_on(reducer, values, tmp_path):
         resumed.result()
 
 
+def test_steps_that_are_apart(values):
+    """Each fifth step, as a recording with ``every=5`` hands them over."""
+    thin = values[3::5]
+    whole, top = fed(TopSteps(4, 3), thin, (0, len(thin))), TopSteps(4, 3)
+    for a, b in pairwise((0, 4, 5, 20, len(thin))):
+        top.update(thin[a:b], 3 + 5 * a, every=5)
+    found = top.result()
+    assert found.step.values.tolist() == [3 + 5 * step for step in whole.step.values]
+    np.testing.assert_array_equal(found.context, whole.context)
+    with pytest.raises(JoinError, match="got each 2-th step, but each 5-th so far"):
+        top.update(thin, 3 + 5 * len(thin), every=2)
+
+
 def test_what_cannot_be_fed():
     reducer = Moments()
     reducer.update(np.zeros((4, 2, 3)))

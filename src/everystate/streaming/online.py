@@ -38,7 +38,7 @@ def recording_online(
             place = stack.enter_context(writing(store, overwrite=bool(options.get("overwrite"))))
             sinks.append(TraceSink(place, outline, commits_itself=True))
         if (reduce := options.get("reduce")) is not None:
-            sinks.append(Reductions(reduce, outline))
+            sinks.append(Reductions(reduce, outline, int(select.every)))
         recorder = StreamRecorder(model_name(model), name, select, sinks, labels)
         try:
             call = partial(framework.call, model)

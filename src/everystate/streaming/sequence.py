@@ -115,7 +115,7 @@ def record_long(
         model_name(model), sequence.framework[0], sequence.layers, labels, sequence.total
     )
     reduce, store = options.get("reduce"), options.get("store")
-    reductions = [] if reduce is None else [Reductions(reduce, outline)]
+    reductions = [] if reduce is None else [Reductions(reduce, outline, int(select.every))]
     if store is None:
         _settle(sequence, own_step=bool(options.get("step")))
         _Run(sequence, reductions, labels, progress).go()

@@ -99,12 +99,16 @@ class Reductions:
         ``result() -> xarray.Dataset``; or a callable that returns one.
     outline : Outline
         What is known of the recording.
+    every : int
+        How many steps each recorded one is apart from the next; a reducer whose ``update`` has
+        no argument of that name can be fed every step only.
     """
 
-    def __init__(self, reduce: Any, outline: Outline) -> None:
+    def __init__(self, reduce: Any, outline: Outline, every: int = 1) -> None:
         self.outline = outline
         self.makers = {name: _maker(name, given) for name, given in _named(reduce).items()}
         self.reducers: dict[tuple[str, str, str], Any] = {}
+        self._apart = {"every": every} if every > 1 else {}
 
     def take(self, recorded: Recorded) -> None:
         """Update the reducers of one layer."""
@@ -115,7 +119,7 @@ class Reductions:
                 key = leaf_path(recorded.path, self.outline.layers), variable, name
                 if key not in self.reducers:
                     self.reducers[key] = make()
-                self.reducers[key].update(block, int(recorded.steps[0]))
+                self.reducers[key].update(block, int(recorded.steps[0]), **self._apart)
 
     def flush(self) -> None:
         """Do nothing: the results are always those of all steps."""

@@ -6,8 +6,7 @@ import numpy as np
 import xarray as xr
 
 from everystate import schema
-from everystate.analysis.reducers.base import Reducer, finite, variable
-from everystate.analysis.reducers.moments import SAMPLES
+from everystate.analysis.reducers.base import Reducer, by_unit, finite, variable
 from everystate.analysis.reducers.span import Part, Span, State, Values, ends, joined_ends
 from everystate.errors import SelectionError
 
@@ -25,8 +24,8 @@ class Autocorrelation(Reducer):
     Parameters
     ----------
     lags : tuple of int
-        Steps, each 1 or more. Default: 1, 10 and 100. The largest is how many steps of each row
-        are carried from block to block.
+        In steps as they are fed, each 1 or more. Default: 1, 10 and 100. The largest is how many
+        steps of each row are carried from block to block.
 
     Raises
     ------
@@ -66,9 +65,11 @@ class Autocorrelation(Reducer):
 
     def _of(self, block: Values, span: Span) -> State:
         x = finite(block)
+        y = by_unit(x)
+        pairs = [_comoment(y[..., :-lag], y[..., lag:]) for lag in self.lags]
         return {
-            "values": _comoment(x, x),
-            "pairs": np.stack([_comoment(x[:-lag], x[lag:]) for lag in self.lags]),
+            "values": _comoment(y, y),
+            "pairs": np.stack(pairs),
             **ends(x, max(self.lags)),
         }
 
@@ -95,29 +96,25 @@ class Autocorrelation(Reducer):
                 "autocorrelation": variable(r, dims, "autocorrelation", schema.UNITS),
                 "pairs": variable(nk.astype(np.int64), dims, "number of pairs", schema.UNITS),
             },
-            {"lag": variable(self.lags, ("lag",), "steps apart", "step")},
+            {"lag": variable(self.lags, ("lag",), "steps fed apart", "step")},
         )
 
 
 def _comoment(x: Values, y: Values) -> Values:
-    """Return count, means and centred product of pairs, (4, unit)."""
+    """Return count, means and centred product of pairs, (4, unit), from (unit, row, step)."""
     if not x.size:
-        return np.zeros((4, x.shape[2]))
-    # What is close to both means is taken off first, or the sums of products would cancel.
-    good, near = ~(np.isnan(x) | np.isnan(y)), _middle(x)
-    n = good.sum(SAMPLES).astype(np.float64)
+        return np.zeros((4, len(x)))
+    both = (1, 2)
+    good = ~(np.isnan(x) | np.isnan(y))
+    n = good.sum(both).astype(np.float64)
     N = np.maximum(n, 1)
-    dx, dy = np.where(good, x - near, 0.0), np.where(good, y - near, 0.0)
-    sx, sy = dx.sum(SAMPLES), dy.sum(SAMPLES)
-    product = np.einsum("tbu,tbu->u", dx, dy) - sx * sy / N
-    return np.stack([n, (near + sx / N) * (n > 0), (near + sy / N) * (n > 0), product])
-
-
-def _middle(x: Values) -> Values:
-    """Return the mean of each unit's values, 0 without any."""
-    n = np.isfinite(x).sum(SAMPLES)
-    mean: Values = np.nansum(x, SAMPLES) / np.maximum(n, 1)
-    return mean
+    # What is close to both means is taken off first, or the sums of products would cancel.
+    near = np.where(good, x, 0.0).sum(both) / N
+    dx = np.where(good, x - near[:, None, None], 0.0)
+    dy = np.where(good, y - near[:, None, None], 0.0)
+    sx, sy = dx.sum(both), dy.sum(both)
+    product = np.einsum("urt,urt->u", dx, dy) - sx * sy / N
+    return np.stack([n, near + sx / N, near + sy / N, product])
 
 
 def _together(a: Values, b: Values) -> Values:
@@ -132,9 +129,10 @@ def _together(a: Values, b: Values) -> Values:
 
 
 def _across(tail: Values, head: Values, lag: int) -> tuple[Values, Values]:
-    """Return the values before and after a seam that are `lag` steps apart."""
+    """Return the values before and after a seam, `lag` steps apart, as (unit, row, step)."""
     furthest = min(lag, len(tail))
     nearest = max(1, lag - len(head) + 1)
     count = max(furthest - nearest + 1, 0)
     before, after = len(tail) - furthest, lag - furthest
-    return tail[before : before + count], head[after : after + count]
+    pairs = tail[before : before + count], head[after : after + count]
+    return by_unit(pairs[0]), by_unit(pairs[1])

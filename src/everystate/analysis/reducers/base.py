@@ -51,16 +51,18 @@ class Reducer(ABC):
     def _labelled(self, seen: Part) -> xr.Dataset:
         """Return the result."""
 
-    def update(self, block: npt.ArrayLike, first_step: int = 0) -> None:
+    def update(self, block: npt.ArrayLike, first_step: int = 0, every: int = 1) -> None:
         """Take in the next steps of the rows so far, or the first steps of other rows.
 
         Parameters
         ----------
         block : array-like, shape (time, batch, unit)
-            Consecutive steps; NaN past a row's length.
+            Steps in their order; NaN past a row's length.
         first_step : int
             Number of its first step. Where the last block ended: the same rows go on. Where the
             first block began: other rows begin. Default: 0.
+        every : int
+            How many steps of the sequence each step here is apart from the next. Default: 1.
 
         Raises
         ------
@@ -72,7 +74,7 @@ class Reducer(ABC):
         values = _checked(block)
         if not values.size:
             return
-        part = self._part(values, first_step)
+        part = self._part(values, first_step, every)
         if self._seen is None:
             self._seen = part
             return
@@ -140,8 +142,8 @@ class Reducer(ABC):
         rest = {name: np.asarray(a) for name, a in state.items() if name not in (SPAN, OPTIONS)}
         self._seen = Part(Span.from_array(state[SPAN]), rest)
 
-    def _part(self, values: Values, first_step: int) -> Part:
-        span = Span.of(values, first_step)
+    def _part(self, values: Values, first_step: int, every: int) -> Part:
+        span = Span.of(values, first_step, every)
         return Part(span, self._of(values, span))
 
     def _take(self, part: Part, *, seam: bool) -> None:
@@ -168,6 +170,11 @@ def finite(values: Values) -> Values:
     """Return the values with NaN in place of what is not finite."""
     good = np.isfinite(values)
     return values if good.all() else np.where(good, values, np.nan)
+
+
+def by_unit(block: Values) -> Values:
+    """Return a block's values as (unit, row, step), which is quick to sum unit by unit."""
+    return np.ascontiguousarray(block.transpose(2, 1, 0))
 
 
 def variable(

@@ -6,11 +6,8 @@ import numpy as np
 import xarray as xr
 
 from everystate import schema
-from everystate.analysis.reducers.base import Reducer, counts, finite, variable
+from everystate.analysis.reducers.base import Reducer, by_unit, counts, variable
 from everystate.analysis.reducers.span import Part, Span, State, Values
-
-SAMPLES = (0, 1)
-"""The axes of a block that hold one unit's samples: steps and rows."""
 
 
 @dataclass
@@ -47,13 +44,15 @@ class Moments(Reducer):
     """
 
     def _of(self, block: Values, span: Span) -> State:
-        x = finite(block)
-        n = np.isfinite(x).sum(SAMPLES).astype(np.float64)
-        mean = np.nansum(x, SAMPLES) / np.maximum(n, 1)
-        d = np.nan_to_num(x - mean)
+        x = by_unit(block).reshape(span.units, -1)
+        good = np.isfinite(x)
+        n = good.sum(axis=1).astype(np.float64)
+        x = x if good.all() else np.where(good, x, 0.0)
+        mean = x.sum(axis=1) / np.maximum(n, 1)
+        d = np.where(good, x - mean[:, None], 0.0)
         d2 = d * d
-        m2, m3, m4 = d2.sum(SAMPLES), (d2 * d).sum(SAMPLES), (d2 * d2).sum(SAMPLES)
-        return {"n": n, "mean": mean, "m2": m2, "m3": m3, "m4": m4}
+        m3, m4 = (np.einsum("ui,ui->u", d2, other) for other in (d, d2))
+        return {"n": n, "mean": mean, "m2": d2.sum(axis=1), "m3": m3, "m4": m4}
 
     def _joined(self, a: Part, b: Part, *, seam: bool) -> State:
         nA, nB = a["n"], b["n"]

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from everystate import schema
-from everystate.analysis.reducers.base import Reducer, finite, variable
+from everystate.analysis.reducers.base import Reducer, by_unit, finite, variable
 from everystate.analysis.reducers.span import Part, Span, State, Values
 
 
@@ -26,11 +26,8 @@ class Range(Reducer):
     """
 
     def _of(self, block: Values, span: Span) -> State:
-        x = finite(block)
-        return {
-            "min": np.fmin.reduce(np.fmin.reduce(x, axis=0), axis=0),
-            "max": np.fmax.reduce(np.fmax.reduce(x, axis=0), axis=0),
-        }
+        x = by_unit(finite(block)).reshape(span.units, -1)
+        return {"min": np.fmin.reduce(x, axis=1), "max": np.fmax.reduce(x, axis=1)}
 
     def _joined(self, a: Part, b: Part, *, seam: bool) -> State:
         return {"min": np.fmin(a["min"], b["min"]), "max": np.fmax(a["max"], b["max"])}

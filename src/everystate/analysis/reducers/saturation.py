@@ -6,8 +6,7 @@ import numpy as np
 import xarray as xr
 
 from everystate import schema
-from everystate.analysis.reducers.base import Reducer, counts, finite, variable
-from everystate.analysis.reducers.moments import SAMPLES
+from everystate.analysis.reducers.base import Reducer, by_unit, counts, finite, variable
 from everystate.analysis.reducers.span import Part, Span, State, Values
 
 
@@ -45,12 +44,9 @@ class Saturation(Reducer):
     high: float = 0.9
 
     def _of(self, block: Values, span: Span) -> State:
-        x = finite(block)
-        return {
-            "n": np.isfinite(x).sum(SAMPLES),
-            "left": (x < self.low).sum(SAMPLES),
-            "right": (x > self.high).sum(SAMPLES),
-        }
+        x = by_unit(finite(block)).reshape(span.units, -1)
+        found = {"n": np.isfinite(x), "left": x < self.low, "right": x > self.high}
+        return {name: held.sum(axis=1) for name, held in found.items()}
 
     def _joined(self, a: Part, b: Part, *, seam: bool) -> State:
         return {name: a[name] + b[name] for name in ("n", "left", "right")}

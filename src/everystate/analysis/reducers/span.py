@@ -36,7 +36,9 @@ class Span:
     start : int
         First step of the first group.
     stop : int
-        One past the last step of the last group.
+        Number of the step that would come next in the last group.
+    every : int
+        How far apart the steps are.
     """
 
     units: int
@@ -46,12 +48,14 @@ class Span:
     last_rows: int
     start: int
     stop: int
+    every: int = 1
 
     @classmethod
-    def of(cls, block: Values, first_step: int) -> Self:
+    def of(cls, block: Values, first_step: int, every: int) -> Self:
         """Return the span of one block, (time, batch, unit)."""
         steps, rows, units = block.shape
-        return cls(units, 1, rows, rows, rows, first_step, first_step + steps)
+        stop = first_step + steps * every
+        return cls(units, 1, rows, rows, rows, first_step, stop, every)
 
     @classmethod
     def from_array(cls, array: npt.NDArray[np.generic]) -> Self:
@@ -77,6 +81,11 @@ class Span:
         """
         if other.units != self.units:
             raise JoinError(f"got {other.units} units, but {self.units} so far: another layer?")
+        if other.every != self.every:
+            raise JoinError(
+                f"got each {other.every}-th step, but each {self.every}-th so far. Figures of "
+                "steps that are differently far apart are not those of one series."
+            )
         if seam and other.start != self.stop:
             raise JoinError(
                 f"steps up to {self.stop} were seen, the next begin at {other.start}: nothing may "
@@ -96,6 +105,7 @@ class Span:
             last_rows=other.last_rows,
             start=self.start,
             stop=other.stop,
+            every=self.every,
         )
 
 

@@ -26,7 +26,7 @@ class TopSteps(Reducer):
     count : int
         How many. Default: 10.
     context : int
-        How many steps before and after each are kept. Default: 5.
+        How many of the steps fed before and after each are kept. Default: 5.
     score : {"max", "norm"}
         :math:`\max_u |x_u|` or :math:`\sqrt{\sum_u x_u^2}` over the units. Default: ``"max"``.
 
@@ -71,7 +71,7 @@ class TopSteps(Reducer):
     def _of(self, block: Values, span: Span) -> State:
         scores = self._scores(block)
         steps, rows = np.nonzero(scores >= self._least(scores))
-        found = {"score": scores[steps, rows], "row": rows, "step": steps + span.start}
+        found = {"score": scores[steps, rows], "row": rows, "step": span.start + steps * span.every}
         best = self._best(found)
         w = self.context
         around = steps[best, None] + np.arange(-w, w + 1)
@@ -111,16 +111,16 @@ class TopSteps(Reducer):
     def _ahead(self, a: Part, b: Part) -> Values:
         """Return the contexts in `a`, with the steps behind its end from `b`."""
         row = a["row"].astype(np.int64) - a.span.rows_before_last
-        place = a["step"].astype(np.int64)[:, None] + np.arange(-self.context, self.context + 1)
-        place -= b.span.start
+        place = (a["step"].astype(np.int64) - b.span.start) // b.span.every
+        place = place[:, None] + np.arange(-self.context, self.context + 1)
         return _filled(a["context"], place, row, b["head"])
 
     def _behind(self, a: Part, b: Part) -> Values:
         """Return the contexts in `b`, with the steps before its begin from `a`."""
         row = b["row"].astype(np.int64)
         row = np.where(row < b.span.first_rows, row, -1)
-        place = b["step"].astype(np.int64)[:, None] + np.arange(-self.context, self.context + 1)
-        place -= a.span.stop - len(a["tail"])
+        place = (b["step"].astype(np.int64) - a.span.stop) // a.span.every + len(a["tail"])
+        place = place[:, None] + np.arange(-self.context, self.context + 1)
         return _filled(b["context"], place, row, a["tail"])
 
     def _labelled(self, seen: Part) -> xr.Dataset:
@@ -139,7 +139,11 @@ class TopSteps(Reducer):
                     schema.UNITS,
                 ),
             },
-            {"offset": variable(np.arange(-w, w + 1), ("offset",), "steps from it", "step")},
+            {
+                "offset": variable(
+                    np.arange(-w, w + 1), ("offset",), "steps fed before or after it", "step"
+                )
+            },
         )
 
 
