@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import mutations
 from everystate.analysis import compare as module
 from everystate.analysis.compare import compare
 from everystate.errors import SelectionError, TraceFormatError
@@ -223,6 +224,35 @@ def test_nothing_of_equal_sizes_is_said():
     assert found.first is None
     assert found.layers == {"enc": {}}
     assert repr(found).endswith("no variable is in both traces with equal sizes.")
+
+
+def test_layers_that_two_frameworks_call_differently():
+    b = xr.DataTree.from_dict({"/lstm": layer(0), "/decoder/rnn": layer(1)})
+    names = {"enc/layer_0": "lstm", "/dec": "decoder/rnn"}
+    assert compare(make(), b, layers=names).same
+    found = compare(make(), changed("lstm", "h", (0, 9, 1), 50.0, b), layers=names)
+    assert list(found.first_in) == ["enc/layer_0"]
+    with mutations.must_be_noticed("layers paired crosswise"):
+        crosswise = {"enc/layer_0": "decoder/rnn", "dec": "lstm"}
+        assert compare(make(), b, layers=crosswise).same
+    alone = compare(make(), b, layers={"dec": "decoder/rnn"})
+    assert alone.structure == ["layers in A only: enc/layer_0", "layers in B only: lstm"]
+    for wrong, said in (({"encoder": "lstm"}, "'encoder' in A"), ({"dec": "rnn"}, "'rnn' in B")):
+        with pytest.raises(SelectionError, match=f"no layer {said}, which has"):
+            compare(make(), b, layers=wrong)
+
+
+def test_update_gates_are_compared_in_one_convention():
+    z = np.random.default_rng(3).random((B, T, U))
+    dims = ("batch", "time", "unit")
+    keeps, writes = (
+        xr.DataTree.from_dict({"/gru": xr.Dataset({"z": (dims, v)}, attrs={"update": how})})
+        for v, how in ((z, "keeps"), (1 - z, "writes"))
+    )
+    assert compare(keeps, writes).same
+    with mutations.must_be_noticed("conventions mixed"):
+        mixed = xr.DataTree(writes["gru"].to_dataset().assign_attrs(update="keeps"))
+        assert compare(keeps, xr.DataTree.from_dict({"/gru": mixed})).same
 
 
 @pytest.mark.parametrize("tolerance", [-1, np.nan])

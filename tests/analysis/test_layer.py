@@ -7,11 +7,21 @@ import pytest
 import xarray as xr
 
 import mutations
+from everystate.analysis import layer as module
 from everystate.analysis.autocorrelation import decorrelation
 from everystate.analysis.drift import drift
 from everystate.analysis.flatness import flatness
 from everystate.analysis.growth import growth
-from everystate.analysis.layer import dataset_of, gates, layers, not_finite, states, steps
+from everystate.analysis.layer import (
+    by_unit,
+    dataset_of,
+    gates,
+    layers,
+    not_finite,
+    sampled,
+    states,
+    steps,
+)
 from everystate.analysis.memory import half_life
 from everystate.analysis.movement import movement
 from everystate.analysis.openness import openness
@@ -113,6 +123,58 @@ def test_not_finite_knows_which_steps_a_stride_kept(make_layer):
     # Counted 0, 1, 2, ... the padding would have been taken for lost values.
     named = layer.assign_coords(time=list("abcde"))
     assert not_finite(named).not_finite.sel(variable="h").item() > 1
+
+
+def test_not_finite_knows_where_it_began(make_layer):
+    layer = make_layer("LSTM", lengths=(41, 17, 30))
+    assert not_finite(layer)["first"].values.tolist() == [-1] * 6
+    layer["c"][1, 9, 2] = np.inf
+    layer["c"][0, 12, 0] = np.nan
+    layer["c"][1, 20, 0] = np.nan  # past the end
+    found = not_finite(layer)["first"]
+    assert {v: found.sel(variable=v).item() for v in "hc"} == {"h": -1, "c": 9}
+
+
+def test_samples_are_spread_over_rows_and_steps(monkeypatch):
+    monkeypatch.setattr(module, "SAMPLES", 1000)
+    steps = xr.DataArray(np.arange(30 * 400).reshape(30, 400), dims=("batch", "time"))
+    few = sampled(steps)
+    assert few.size <= 1000
+    assert few.size > 900
+    for size, dim in ((30, "batch"), (400, "time")):
+        chosen = (few.values // 400 if dim == "batch" else few.values % 400).ravel()
+        assert (np.diff(np.unique(chosen)) <= 2 * size / few.sizes[dim]).all()  # no gap
+    whole = steps.isel(time=slice(33))
+    assert sampled(whole) is whole
+    many = xr.DataArray(np.zeros((5000, 48)), dims=("batch", "time"))
+    assert dict(sampled(many).sizes) == {"batch": 64, "time": 15}
+    one = xr.DataArray(np.zeros(5000), dims=("time",))
+    assert sampled(one).size == 1000
+
+
+def test_a_median_of_samples_is_near_that_of_all(make_layer, monkeypatch):
+    t = np.arange(6000)
+    wave = 0.5 + 0.4 * np.sin(2 * np.pi * t / 100)  # a stride of 6 would see the same phases again
+    f = xr.DataArray(wave[None, :, None], dims=("batch", "time", "unit"))
+    layer = xr.Dataset({"f": f}, attrs={"cell": "LSTM"})
+    whole = half_life(layer).half_life.item()
+    monkeypatch.setattr(module, "SAMPLES", 1000)
+    assert half_life(layer).half_life.item() == pytest.approx(whole, rel=0.02)
+    assert half_life(layer).average.item() == pytest.approx(-np.log(2) / np.log(wave).mean())
+
+
+def test_every_state_is_taken_apart_into_units():
+    values = xr.DataArray(np.arange(24.0).reshape(2, 3, 2, 2), dims=("a", "time", "b", "batch"))
+    found = by_unit(values)
+    assert found.dims == ("time", "batch", "unit")
+    assert found.sizes["unit"] == 4
+    assert found.isel(time=1, batch=0).values.tolist() == [4.0, 6.0, 16.0, 18.0]
+    alone = xr.DataArray(np.zeros((3, 2)), dims=("time", "batch"))
+    assert by_unit(alone).shape == (3, 2, 1)
+    turned = xr.DataArray(
+        np.zeros((5, 3)), {"projected_unit": list("abcde")}, ("projected_unit", "time")
+    )
+    assert by_unit(turned).dims == ("time", "projected_unit")
 
 
 @pytest.mark.parametrize("name", ANALYSES)

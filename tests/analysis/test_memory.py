@@ -101,3 +101,44 @@ def test_the_longest_half_life_that_a_precision_can_tell(make_layer, dtype, long
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
 def test_without_the_gate_there_is_no_half_life(make_layer, cell):
     assert not half_life(make_layer(cell)[["h"]]).data_vars
+
+
+def decay(rows, kept=lambda f: f):
+    """After how many steps a half is left, at the pace of the whole: by multiplying it out."""
+    left, steps = 1.0, 0
+    for f in (kept(f) for row in rows for f in row):
+        left, steps = left * f, steps + 1
+    return math.log(2) * steps / -math.log(left)
+
+
+def test_the_average_is_what_truly_remains(make_layer, valid):
+    layer = make_layer("LSTM").assign(f=make_layer("LSTM")["f"].clip(0.1, 0.999))
+    ours = half_life(layer).average.values
+    expected = [decay(valid(layer["f"], u)) for u in range(5)]
+    assert ours == pytest.approx(expected, rel=1e-9)
+    by_mean = math.log(2) / -np.log(layer["f"].mean(["batch", "time"]).values)
+    assert (ours < by_mean).all()  # the bias of averaging: the mean gate promises too much
+    with mutations.must_be_noticed("mean gate"):
+        assert ours == pytest.approx(by_mean, rel=1e-9)
+    with mutations.must_be_noticed("padding counted"):
+        padded = layer.fillna(0.5)
+        assert ours == pytest.approx([decay(valid(padded["f"], u)) for u in range(5)], rel=1e-9)
+
+
+def test_the_average_of_a_gru_is_that_of_what_it_keeps(make_layer, valid):
+    layer = make_layer("GRU", update="writes")
+    layer = layer.assign(z=layer["z"].clip(0.1, 0.9))
+    expected = [decay(valid(layer["z"], u), lambda z: 1 - z) for u in range(5)]
+    assert half_life(layer).average.values == pytest.approx(expected, rel=1e-9)
+
+
+def test_one_closed_step_decides_the_average_and_not_the_half_life(make_layer):
+    layer = make_layer("LSTM", lengths=None)
+    layer["f"][:] = 0.97
+    layer["f"][0, 30, :2] = 0.0
+    layer["f"][..., 4] = 1.0
+    found = half_life(layer)
+    assert found.average.values[:2].tolist() == [0.0, 0.0]
+    assert found.average.values[2] == pytest.approx(math.log(2) / -math.log(0.97))
+    assert found.average.values[4] == math.inf
+    assert found.half_life.values[:4] == pytest.approx([math.log(2) / -math.log(0.97)] * 4)

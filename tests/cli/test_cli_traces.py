@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import everystate as es
 from everystate.testing import importorskip
@@ -134,6 +135,18 @@ def test_a_tolerance_that_means_nothing(run, trace, tolerance):
     done = run("compare", trace, trace, f"--tolerance={tolerance}")
     assert done.code == 2
     assert "expected 0 or more." in done.err
+
+
+def test_layers_are_paired_by_name(run, trace, folder):
+    other = es.open_trace(trace).load()
+    renamed = {"/": other.to_dataset(), "/lstm": other["encoder"].to_dataset()}
+    es.save_trace(xr.DataTree.from_dict(renamed), "renamed.zarr")
+    assert run("compare", trace, "renamed.zarr").code == 3
+    assert run("compare", trace, "renamed.zarr", "--layer", "encoder=lstm").code == 0
+    assert run("compare", trace, "renamed.zarr", "--layer", "encoder").code == 2
+    done = run("compare", trace, "renamed.zarr", "--layer", "encoder=gru")
+    assert (done.code, done.out) == (1, "")
+    assert "no layer 'gru' in B, which has ['lstm']" in done.err
 
 
 # info
