@@ -87,8 +87,8 @@ def framework_of(model: object) -> tuple[str, Framework]:
         )
     if isinstance(model, str | os.PathLike):
         raise UnsupportedModelError(
-            f"{model!r} names no file or folder that holds a model. Expected a name that ends in one "
-            f"of {', '.join(FILES)}, or a SavedModel's folder."
+            f"{model!r} names no file or folder that holds a model. Expected a name that ends in "
+            f"one of {', '.join(FILES)}, or a SavedModel's folder."
         )
     raise UnsupportedModelError(
         f"no loaded framework knows a {type(model).__module__}.{type(model).__qualname__}; asked: "

@@ -6,6 +6,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import isfunction
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -131,15 +132,17 @@ def _as_model(name: str, found: Any) -> Any:
     """Return a model as it is, and what a callable returns in its place."""
     from everystate.recording.discovery import framework_of
 
-    try:
-        framework_of(found)
-    except UnsupportedModelError as error:
-        if not callable(found):
-            raise UnsupportedModelError(
-                f"{name} is of type {type(found).__name__}: {error}"
-            ) from None
-    else:
-        return found
+    # A plain function is a model of JAX too; here it is what returns one.
+    if not isfunction(found):
+        try:
+            framework_of(found)
+        except UnsupportedModelError as error:
+            if not callable(found):
+                raise UnsupportedModelError(
+                    f"{name} is of type {type(found).__name__}: {error}"
+                ) from None
+        else:
+            return found
     try:
         made = found()
     except EverystateError:
