@@ -20,6 +20,11 @@ from seq2seq import Seq2Seq
 import everystate as es
 from everystate.demo.series import FIT, HELD_OUT, WEIGHTS, load_series
 
+SHOWN = (
+    "h and c after each window, nearest",
+    "reconstruction error",
+    "raw windows, Mahalanobis (no network)",
+)
 SMOOTH = 23  # an eighth of a window, as in the demo
 
 
@@ -58,11 +63,18 @@ def main() -> None:
         memory=window + SMOOTH,
     )
     print(case.table())
+    with torch.no_grad():
+        trace = es.record(model.encoder, torch.from_numpy(x)[None])
+        normal = es.record(model.encoder, torch.from_numpy(x[FIT])[None])
+    found = es.diagnose(trace, normal, trained_on=window)
+    print(f"\nwhat es.diagnose says of one long pass:\n{found}")
     if arguments.report:
-        with torch.no_grad():
-            trace = es.record(model.encoder, torch.from_numpy(x)[None])
         first, *_, last = np.flatnonzero(labels)
-        es.report(trace, arguments.report, series=x, marks={"labelled": (int(first), int(last))})
+        shown = {"arterial blood pressure, standardised": x[:, 0]}
+        shown |= {name: scores[name] for name in SHOWN}
+        marks = {"labelled": (int(first), int(last))}
+        title = "Arterial blood pressure with one labelled anomaly"
+        es.report(trace, arguments.report, title=title, series=shown, marks=marks, findings=found)
         print(f"\nwrote {arguments.report}")
 
 

@@ -17,6 +17,11 @@ from series import FIT, HELD_OUT, RATE, TEST, Planted, load_channels, plant
 import everystate as es
 from everystate.analysis.anomaly import fit_detector, top_contributors
 
+SHOWN = (
+    "h and c after each window, nearest",
+    "raw windows, nearest (no network)",
+    "reconstruction error",
+)
 SMOOTH = WINDOW // 2
 
 
@@ -41,14 +46,20 @@ def blame(model: torch.nn.Module, normal: np.ndarray, planted: Planted) -> None:
         print(f"  {name:<10} steps {start} to {stop - 1}: {units}; {gates}")
 
 
-def write_report(model: torch.nn.Module, planted: Planted, path: Path) -> None:
+def write_report(
+    model: torch.nn.Module, planted: Planted, scores: dict[str, np.ndarray], path: Path
+) -> None:
     """Write a report of the part with faults, which are marked."""
-    with torch.no_grad():
-        x = torch.from_numpy(planted.x[None, TEST.start - RATE :])
-        trace = es.record(model.encoder, x)
     first = TEST.start - RATE
+    with torch.no_grad():
+        trace = es.record(model.encoder, torch.from_numpy(planted.x[None, first:]))
+        normal = es.record(model.encoder, torch.from_numpy(planted.x[None, FIT]))
     marks = {name: (a - first, b - 1 - first) for name, (a, b) in planted.places.items()}
-    es.report(trace, path, title="Daphnet S06R02E0 with planted faults", series=x[0], marks=marks)
+    shown = {"channels, standardised": planted.x[first:]}
+    shown |= {name: scores[name][first:] for name in SHOWN}
+    found = es.diagnose(trace, normal)
+    title = "Daphnet S06R02E0 with planted faults"
+    es.report(trace, path, title=title, series=shown, marks=marks, findings=found)
     print(f"\nwrote {path}")
 
 
@@ -76,7 +87,7 @@ def main() -> None:
         print(f"  {name:<42}{(values[TEST] > case.threshold(name).value).mean():>7.1%}")
     blame(model, normal, rounds[0])
     if arguments.report:
-        write_report(model, rounds[0], arguments.report)
+        write_report(model, rounds[0], case.scores[0], arguments.report)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from train import CharLSTM, bits_per_character, load_book, one_hot
 
 import everystate as es
+from everystate.analysis.meaning import meanings
 from everystate.analysis.probes import Split, probe
 from everystate.analysis.search import similar_stretches
 from everystate.analysis.selectivity import selectivity
@@ -83,8 +84,8 @@ def labels_of(text: str) -> dict[str, np.ndarray]:
     }
 
 
-def ask(layer: xr.DataTree, name: str, labels: np.ndarray, split: Split) -> tuple[str, int]:
-    """Print what units and a probe tell of a label, and return the unit that tells most."""
+def ask(layer: xr.DataTree, name: str, labels: np.ndarray, split: Split) -> None:
+    """Print what units and a probe tell of a label."""
     found = selectivity(layer, labels, shifts=99, least_shift=LASTS)
     order = np.argsort(-np.abs(found.selectivity.values))
     best = [(str(found["variable"].values[k]), int(found["unit"].values[k])) for k in order[:3]]
@@ -98,7 +99,6 @@ def ask(layer: xr.DataTree, name: str, labels: np.ndarray, split: Split) -> tupl
         f"{float(found.p_value[order[0]]):>7.2f}{read.score.item():>9.2f}"
         f"{read.control.max().item():>9.2f}"
     )
-    return best[0]
 
 
 def excerpt(text: str, start: int, length: int = 66) -> str:
@@ -136,34 +136,29 @@ def main() -> None:
     )
     labels = labels_of(text)
     split = Split(gap=LASTS, samples=6000, shifts=9)
-    best = {name: ask(layer, name, known, split) for name, known in labels.items()}
+    for name, known in labels.items():
+        ask(layer, name, known, split)
     look_alike(layer, text, labels["inside quotes"])
     if arguments.report:
-        write_report(trace, text, best, arguments.report)
+        write_report(trace, text, split, arguments.report)
 
 
-def write_report(
-    trace: xr.DataTree, text: str, best: dict[str, tuple[str, int]], path: Path
-) -> None:
-    """Write a report of some 600 characters: the units with a meaning, beside the quotes."""
+def write_report(trace: xr.DataTree, text: str, split: Split, path: Path) -> None:
+    """Write a report: which units mean something, and 600 characters in which they show it."""
     labels = labels_of(text)
+    found = meanings(trace, labels, split=split)
     start = text.index('"', len(text) // 4) - 60
     here = slice(start, start + 600)
-    layer = trace["lstm"].isel(batch=0)
-    known = {
-        name: labels[name][here].astype(float) for name in ("inside quotes", "place in the line")
-    }
-    shown = {f"{v}[{u}]: {name}": layer[v].values[here, u] for name, (v, u) in best.items()}
-    series = {name: values / np.abs(values).max() for name, values in (known | shown).items()}
-    values = xr.DataArray(
-        np.stack(list(series.values()), axis=1),
-        {"time": np.arange(start, start + 600), "feature": list(series)},
-        dims=("time", "feature"),
-    )
+    series = {name: labels[name][here].astype(float) for name in labels if "place" in name}
+    for finding in found:
+        variable, unit = finding.evidence["variable"], finding.evidence["unit"]
+        name = f"{variable} of unit {unit}, {finding.evidence['label']}"
+        series[name] = trace["lstm"][variable].values[0, here, unit]
     quotes = [(start + a, start + b - 1) for a, b in stretches(labels["inside quotes"][here])]
     part = trace.isel(time=here)
     part.attrs.update(trace.attrs)
-    es.report(part, path, title="Units with a meaning", series=values, marks={"quoted": quotes})
+    marks = {"quoted": quotes} if quotes else None
+    es.report(part, path, title="Units with a meaning", series=series, marks=marks, findings=found)
     print(f"\nwrote {path}")
 
 

@@ -1,12 +1,14 @@
 """Anomaly over time: planted anomalies, causality, ragged rows, and a plain loop."""
 
+import sys
+
 import numpy as np
 import pytest
 import xarray as xr
 
 import mutations
 from everystate.analysis.anomaly import METHODS, fit_detector, top_contributors
-from everystate.errors import AnalysisError, SelectionError
+from everystate.errors import AnalysisError, MissingDependencyError, SelectionError
 from everystate.testing import importorskip
 
 importorskip("sklearn")
@@ -55,6 +57,9 @@ def test_scores_agree_with_a_loop(detector, layer, window):
     parts = found.contribution.mean("column").values
     assert np.sqrt(parts) == pytest.approx(found.score.values, rel=1e-5)
     assert found.contribution.dtype == np.float32
+    alone = detector.score(layer, window=window, contributions=False)
+    assert list(alone.data_vars) == ["score"]
+    assert alone.score.values == pytest.approx(found.score.values, rel=1e-5)
     with mutations.must_be_noticed("one step shifted"):
         shifted = np.roll(looped(squares, window), 1, axis=1)
         assert found.score.values == pytest.approx(shifted, rel=1e-5)
@@ -107,6 +112,8 @@ def test_ragged_rows(detector, layer):
         found = detector.score(ragged, window=window)
         assert found.score.notnull().sum("time").values.tolist() == [300, 120]
         whole = detector.score(layer, window=window)
+        alone = detector.score(ragged, window=window, contributions=False)
+        assert alone.score.values == pytest.approx(found.score.values, rel=1e-5, nan_ok=True)
         assert np.array_equal(found.score[1, :120], whole.score[1, :120])
         assert found.contribution[1, 120:].isnull().all()
 
@@ -178,7 +185,16 @@ def test_causal_is_what_has_seen_no_later_step(layer):
         assert detector.score(node(direction, layer, path)).attrs["causal"] == causal
 
 
-def test_errors(layer, make_layer):
+def test_a_missing_package_names_the_extra(layer, monkeypatch):
+    for name in ("sklearn.covariance", "sklearn.neighbors", "sklearn.decomposition"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyError, match=r"needs sklearn.*everystate\[analysis\]"):
+        fit_detector(layer)
+    with pytest.raises(MissingDependencyError, match="a score of anomaly needs sklearn"):
+        fit_detector(layer, "residual")
+
+
+def test_errors(layer):
     detector = fit_detector(layer)
     with pytest.raises(AnalysisError, match=r"10 columns, .* the baseline has 10"):
         detector.score(layer.assign_coords(unit=[0, 1, 2, 3, 9]))

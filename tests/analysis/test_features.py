@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 import mutations
-from everystate.analysis.features import features, need, rows_of, within
-from everystate.errors import AnalysisError, MissingDependencyError, SelectionError
+from everystate.analysis.features import features, rows_of, within
+from everystate.errors import AnalysisError, SelectionError
 from everystate.testing import importorskip
 
 
@@ -102,12 +102,3 @@ def test_lazy_on_dask(make_layer):
     assert table.chunks is not None
     assert table.chunksizes["column"] == (10,)
     assert table.equals(features(layer))
-
-
-def test_a_missing_package_names_the_extra(monkeypatch):
-    def refuse(name, *args, **kwargs):
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-    monkeypatch.setattr("everystate.analysis.features.import_module", refuse)
-    with pytest.raises(MissingDependencyError, match=r"needs sklearn.*everystate\[analysis\]"):
-        need("sklearn")

@@ -101,3 +101,4 @@ def test_blood_pressure_where_no_network_is_needed(run_example):
     assert without[2] == 1
     assert without[0] > max(row[0] for row in table.values())
     assert table["h and c after each window, nearest"][2] == 0
+    assert "the mean |c| is at most 4.6 in the first 184 steps" in printed  # es.diagnose

@@ -1,6 +1,7 @@
 """The example on text: its labels by hand, its training, and units that mean something."""
 
 import doctest
+import re
 
 import numpy as np
 import pytest
@@ -63,4 +64,6 @@ def test_units_with_a_meaning_are_found(run_example, tmp_path):
         assert p <= 0.01
         assert score > control
     assert "0.00 at" in printed  # the query finds itself
-    assert "Units with a meaning" in (tmp_path / "r.html").read_text()
+    report = (tmp_path / "r.html").read_text()
+    assert "Units with a meaning" in report
+    assert re.search(r"c of unit \d+ is \w+ where .{1,10}inside quotes.{1,10} holds", report)

@@ -42,7 +42,7 @@ class Detector:
     columns: tuple[tuple[str, object], ...]
     method: str
 
-    def score(self, layer: Layer, *, window: int = 1) -> xr.Dataset:
+    def score(self, layer: Layer, *, window: int = 1, contributions: bool = True) -> xr.Dataset:
         r"""Score every step of a layer.
 
         .. math:: \text{score}_t = \sqrt{\frac{1}{w J} \sum_{s=t-w+1}^{t} \sum_j p_{s,j}}
@@ -56,16 +56,18 @@ class Detector:
             The same layer as that of the baseline, in another trace or another part of it.
         window : int
             Recorded steps over which squared distances are averaged: a step and those before it.
+        contributions : bool
+            Whether to keep what each unit adds: as large as the states themselves, in float32.
 
         Returns
         -------
         xarray.Dataset
             ``score`` (batch, time), dimensionless: about 1 for states like those of the baseline
-            where the method is ``"mahalanobis"``; and ``contribution`` (batch, time, column),
-            float32, the part of each unit of each variable, whose mean over the columns is the
-            squared score. NaN past a row's length. Where a value is not finite though its step is
-            within the row, the score is infinite: nothing is less normal. Lazy if the trace is.
-            The attribute ``causal`` is 1 if no score depends on a later step, else 0.
+            where the method is ``"mahalanobis"``; and, if asked for, ``contribution`` (batch, time,
+            column), float32, the part of each unit of each variable, whose mean over the columns
+            is the squared score. NaN past a row's length. Where a value is not finite though its
+            step is within the row, the score is infinite: nothing is less normal. Lazy if the trace
+            is. The attribute ``causal`` is 1 if no score depends on a later step, else 0.
 
         Raises
         ------
@@ -85,14 +87,20 @@ class Detector:
             raise SelectionError(f"got window={window}, expected a number of steps from 1 on")
         table = features(layer, self.variables)
         self._check(table)
-        parts = _parts(table, self.distance).where(within(layer)).transpose(..., COLUMN)
+        parts = _squares(table, self.distance, apart=contributions)
+        if schema.LENGTH in dataset_of(layer).coords:
+            parts = parts.where(within(layer))
         if window > 1:
-            parts = _mean_of_past(parts, window).where(within(layer)).transpose(..., COLUMN)
-        score = parts.mean(COLUMN, skipna=False, dtype=np.float64) ** 0.5
-        score.attrs = {"long_name": f"{self.method} distance from the baseline", "units": "1"}
-        parts.attrs = {"long_name": "part of the squared distance", "units": "1"}
+            parts = _mean_of_past(parts, window, within(layer))
         attrs = {"method": self.method, "window": window, "causal": int(_causal(layer))}
-        return xr.Dataset({"score": score, "contribution": parts}, attrs=attrs)
+        found = xr.Dataset(attrs=attrs)
+        if contributions:
+            found["contribution"] = parts.transpose(..., COLUMN)
+            found["contribution"].attrs = {"long_name": "part of the squared distance"}
+            parts = parts.mean(COLUMN, skipna=False, dtype=np.float64)
+        found["score"] = parts.transpose(..., schema.TIME) ** 0.5
+        found["score"].attrs = {"long_name": f"{self.method} distance from the baseline"}
+        return found
 
     def _check(self, table: xr.DataArray) -> None:
         got = _labels(table)
@@ -237,34 +245,39 @@ def _labels(table: xr.DataArray) -> tuple[tuple[str, object], ...]:
     return tuple(zip(names, units, strict=True))
 
 
-def _parts(table: xr.DataArray, distance: Distance) -> xr.DataArray:
-    parts: xr.DataArray = xr.apply_ufunc(
+def _squares(table: xr.DataArray, distance: Distance, *, apart: bool) -> xr.DataArray:
+    """Return squared distances, of each column or their mean over the columns."""
+    squares: xr.DataArray = xr.apply_ufunc(
         _in_blocks,
         table,
-        kwargs={"distance": distance},
+        kwargs={"distance": distance, "apart": apart},
         input_core_dims=[[COLUMN]],
-        output_core_dims=[[COLUMN]],
+        output_core_dims=[[COLUMN] if apart else []],
         dask="parallelized",
-        output_dtypes=[np.float32],
+        output_dtypes=[np.float32 if apart else np.float64],
     )
-    return parts
+    return squares if apart else squares.drop_vars(["variable", schema.UNIT], errors="ignore")
 
 
-def _in_blocks(values: npt.NDArray[np.floating], distance: Distance) -> npt.NDArray[np.float32]:
+def _in_blocks(
+    values: npt.NDArray[np.floating], distance: Distance, apart: bool
+) -> npt.NDArray[np.floating]:
     flat = values.reshape(-1, values.shape[-1])
-    parts = np.full(flat.shape, np.inf, dtype=np.float32)
+    shape = flat.shape if apart else flat.shape[:1]
+    squares = np.full(shape, np.inf, dtype=np.float32 if apart else np.float64)
     for start in range(0, len(flat), BLOCK):
         here = slice(start, start + BLOCK)
         known = np.isfinite(flat[here]).all(axis=1)
         if known.any():
-            parts[here][known] = distance.parts(flat[here][known].astype(np.float64))
-    return parts.reshape(values.shape)
+            parts = distance.parts(flat[here][known].astype(np.float64))
+            squares[here][known] = parts if apart else parts.mean(axis=1)
+    return squares.reshape(values.shape if apart else values.shape[:-1])
 
 
-def _mean_of_past(parts: xr.DataArray, window: int) -> xr.DataArray:
+def _mean_of_past(squares: xr.DataArray, window: int, inside: xr.DataArray) -> xr.DataArray:
     """Return means over a step and those before it; running sums would never lose an infinity."""
-    past = parts.rolling({schema.TIME: window}).construct("past")
-    return past.mean("past", dtype=np.float64).astype(np.float32)
+    past = squares.rolling({schema.TIME: window}).construct("past")
+    return past.mean("past", dtype=np.float64).astype(squares.dtype).where(inside)
 
 
 def _causal(layer: Layer) -> bool:

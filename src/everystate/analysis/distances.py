@@ -15,7 +15,10 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from everystate.analysis.features import Floats, need
+from everystate.analysis.extra import extra
+from everystate.analysis.features import Floats
+
+NEEDED_BY: Final = "a score of anomaly"
 
 STILL: Final = 1e-3
 """A column's standard deviation is at least this share of the root mean square of all of them."""
@@ -76,7 +79,7 @@ class Mahalanobis:
     @classmethod
     def fit(cls, x: Floats, *, robust: bool = False, seed: int = 0) -> "Mahalanobis":
         """Estimate centre and covariance from the states of a baseline."""
-        covariance = need("sklearn.covariance")
+        covariance = extra("sklearn.covariance", NEEDED_BY)
         mean, scale = scaling(x)
         z = (x - mean) / scale
         if robust:
@@ -128,7 +131,7 @@ class Nearest:
 
     def parts(self, x: Floats) -> Floats:
         """Return the mean of the squared differences from the nearest states."""
-        search = need("sklearn.neighbors").NearestNeighbors(n_neighbors=self.neighbours)
+        search = extra("sklearn.neighbors", NEEDED_BY).NearestNeighbors(n_neighbors=self.neighbours)
         z = x / self.scale
         nearest: npt.NDArray[np.int64] = search.fit(self.store).kneighbors(z, return_distance=False)
         total = np.zeros_like(z)
@@ -168,7 +171,7 @@ class Residual:
     def fit(cls, x: Floats, *, explained: float = 0.95) -> "Residual":
         """Keep the components that explain a share of the variance of a baseline."""
         mean, scale = scaling(x)
-        found = need("sklearn.decomposition").PCA(explained, svd_solver="full")
+        found = extra("sklearn.decomposition", NEEDED_BY).PCA(explained, svd_solver="full")
         found.fit((x - mean) / scale)
         return cls(mean, scale, found.components_)
 

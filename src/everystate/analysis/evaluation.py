@@ -5,7 +5,7 @@ of its steps is in alarm, which lets random alarms look excellent (Kim et al. 20
 rigorous evaluation of time-series anomaly detection, arXiv:2109.05257).
 """
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,12 @@ import xarray as xr
 
 from everystate import schema
 from everystate.analysis.affiliation import affiliation
-from everystate.analysis.features import Floats, need
+from everystate.analysis.extra import extra
+from everystate.analysis.features import Floats
 from everystate.analysis.thresholds import stretches
 from everystate.errors import AnalysisError, SelectionError
+
+NEEDED_BY: Final = "an evaluation of scores"
 
 Bools = npt.NDArray[np.bool_]
 
@@ -79,7 +82,7 @@ def evaluate_score(
     >>> [round(found[name].item(), 3) for name in ("average_precision", "chance", "p_value")]
     [1.0, 0.333, 0.167]
     """
-    metrics = need("sklearn.metrics")
+    metrics = extra("sklearn.metrics", NEEDED_BY)
     s, y = _counted(score, labels)
     order = np.argsort(-s, kind="stable")
     ends = np.flatnonzero(np.diff(s[order], append=np.nan))  # ties are one threshold

@@ -5,8 +5,6 @@ probes, search.
 """
 
 from collections.abc import Sequence
-from importlib import import_module
-from types import ModuleType
 from typing import Final
 
 import numpy as np
@@ -15,7 +13,7 @@ import xarray as xr
 
 from everystate import schema
 from everystate.analysis.layer import Layer, dataset_of, gates, recorded, states, steps
-from everystate.errors import AnalysisError, MissingDependencyError, SelectionError
+from everystate.errors import AnalysisError, SelectionError
 
 Floats = npt.NDArray[np.float64]
 
@@ -116,20 +114,3 @@ def rows_of(table: xr.DataArray) -> Floats:
             f"everystate.analysis.layer.not_finite counts the others."
         )
     return values
-
-
-def need(module: str) -> ModuleType:
-    """Import a module of scikit-learn or SciPy.
-
-    Raises
-    ------
-    MissingDependencyError
-        If it is not installed.
-    """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"this analysis needs {error.name}. Install it with: "
-            f"pip install 'everystate[analysis]'."
-        ) from error

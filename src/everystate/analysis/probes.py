@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from everystate.analysis.features import Floats, need
+from everystate.analysis.extra import extra
+from everystate.analysis.features import Floats
 from everystate.analysis.labels import labelled_states, p_value, shifts_of
 from everystate.analysis.layer import Layer
 from everystate.errors import AnalysisError, SelectionError
+
+NEEDED_BY: Final = "a probe"
 
 
 @dataclass(frozen=True)
@@ -169,10 +172,12 @@ def _folds(size: int, count: int, gap: int) -> list[Fold]:
 
 
 def _model(classes: bool) -> Any:
-    linear = need("sklearn.linear_model")
+    linear = extra("sklearn.linear_model", NEEDED_BY)
     last = linear.LogisticRegression(class_weight="balanced", max_iter=500)
-    scaler = need("sklearn.preprocessing").StandardScaler()
-    return need("sklearn.pipeline").make_pipeline(scaler, last if classes else linear.Ridge())
+    scaler = extra("sklearn.preprocessing", NEEDED_BY).StandardScaler()
+    return extra("sklearn.pipeline", NEEDED_BY).make_pipeline(
+        scaler, last if classes else linear.Ridge()
+    )
 
 
 def _predict(x: Floats, y: npt.NDArray[Any], folds: list[Fold], classes: bool) -> npt.NDArray[Any]:

@@ -1,16 +1,19 @@
 """Selectivity: how far single units follow a label, like the quote and line-length cells."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from everystate.analysis.features import Floats, need
+from everystate.analysis.extra import extra
+from everystate.analysis.features import Floats
 from everystate.analysis.labels import labelled_states, p_value, shifts_of
 from everystate.analysis.layer import Layer
 from everystate.errors import AnalysisError
+
+NEEDED_BY: Final = "selectivity"
 
 
 def selectivity(
@@ -86,7 +89,7 @@ def selectivity(
     states, y = labelled_states(layer, labels, variables)
     target = _target(y)
     # Ranks, not values: a column that is centred and divided gives both measures by one product.
-    ranks: Floats = need("scipy.stats").rankdata(states.values, axis=0)
+    ranks: Floats = extra("scipy.stats", NEEDED_BY).rankdata(states.values, axis=0)
     ranks = ranks - ranks.mean(axis=0)
     columns = _columns(ranks, y)
     by = shifts_of(y.size, shifts, least_shift, seed)
@@ -118,6 +121,6 @@ def _target(y: npt.NDArray[Any]) -> Floats:
             f"got labels of type {y.dtype}, expected truth values or numbers. Of several classes, "
             f"ask for one: labels == {y[0]!r}."
         )
-    ranks: Floats = need("scipy.stats").rankdata(y)
+    ranks: Floats = extra("scipy.stats", NEEDED_BY).rankdata(y)
     off = ranks - ranks.mean()
     return np.asarray(off / np.sqrt((off**2).sum()))
