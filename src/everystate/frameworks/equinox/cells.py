@@ -60,9 +60,13 @@ def places(model: Any) -> list[tuple[str, Any]]:
     return list(reversed(found.values()))
 
 
+_WRAPPERS: Final = ("_fun", "__self__")
+"""Fields in which Equinox's transformations and bound methods hold a module."""
+
+
 def _path(keys: Any, cell: object) -> str:
     parts = [str(getattr(k, "name", getattr(k, "key", getattr(k, "idx", k)))) for k in keys]
-    path = "/".join(part for part in parts if part != "_fun")  # what eqx.filter_vmap adds
+    path = "/".join(part for part in parts if part not in _WRAPPERS)
     return path or type(cell).__name__.lower()
 
 

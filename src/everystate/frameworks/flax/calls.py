@@ -110,8 +110,15 @@ def cell_call(path: str, module: Any, cls: type, carry: Any, within: Call | None
         feature_axes=module.num_feature_axes,
         reverse=within is not None and within.reverse,
         within=within,
+        precision=_half(getattr(module, "dtype", None)),
         weights=found.read,
     )
+
+
+def _half(dtype: Any) -> str | None:
+    """Return the name of a dtype that rounds more than the states that it is computed for."""
+    name = None if dtype is None else jax.numpy.dtype(dtype).name
+    return name if name in ("bfloat16", "float16") else None
 
 
 def _own_names(cls: type, carry: Any) -> tuple[str, ...]:

@@ -20,9 +20,10 @@ def matches(model: object) -> bool:
 def layers(model: Any) -> Sequence[str] | None:
     """Return the leaf path of each recurrent layer and direction.
 
-    None for Linen, whose modules are made when they are called.
+    None for Linen, whose modules are made when they are called, and where there is none: a model
+    may well scan by itself.
     """
-    return graphs.layers(model) if isinstance(model, nnx.Module) else None
+    return (graphs.layers(model) or None) if isinstance(model, nnx.Module) else None
 
 
 def observe(model: Any, recorder: Recorder) -> AbstractContextManager[object]:

@@ -186,7 +186,7 @@ def finished(
         previous=previous and {s: in_order(previous[s]) for s in order},
         lengths=lengths,
         reverse=reverse != call.reverse,
-        precision=str(after[call.states[0]].dtype),
+        precision=call.precision or str(after[call.states[0]].dtype),
         attrs=call.attrs,
     )
 
@@ -203,7 +203,9 @@ def _stepped(found: Sequence[FoundTag]) -> Iterator[Observation]:
             role: str, name: str, groups: list[dict[tuple[str, str], FoundTag]] = groups
         ) -> Host:
             found = [g[role, name] for g in groups]
-            return np.stack([_rows(f.value[None], f)[0] for f in found])
+            taken = [_rows(f.value[None], f)[0] for f in found]
+            rows = max(a.shape[0] for a in taken)  # a first state may be the same for all
+            return np.stack([np.broadcast_to(a, (rows, a.shape[1])) for a in taken])
 
         before = {s: values("before", s) for s in call.states}
         shown = values("input", "x") if ("input", "x") in groups[0] else None
@@ -271,8 +273,8 @@ def _as_rows(a: Host, batch: int) -> Host:
     """
     a = _wide(a)
     if a.ndim > 1 and a.shape[1] == batch:
-        return a.reshape((a.shape[0], batch, -1))
-    a = a.reshape((a.shape[0], 1, -1))
+        return a.reshape((a.shape[0], batch, int(np.prod(a.shape[2:]))))
+    a = a.reshape((a.shape[0], 1, int(np.prod(a.shape[1:]))))
     return np.broadcast_to(a, (a.shape[0], batch, a.shape[2]))
 
 

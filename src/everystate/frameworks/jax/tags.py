@@ -37,6 +37,8 @@ class Call:
         Whether the sequence was turned before the cell was stepped over it.
     within : Call, optional
         The call of the layer that steps this cell.
+    precision : str, optional
+        The dtype it computes in, where that is less than its states'. None: theirs.
     weights : callable, optional
         Turns the tagged weights, by name, into canonical form.
     """
@@ -48,6 +50,7 @@ class Call:
     feature_axes: int = 1
     reverse: bool = False
     within: "Call | None" = None
+    precision: str | None = None
     weights: Callable[[Mapping[str, Any]], Weights] | None = None
 
 
