@@ -97,14 +97,14 @@ def test_the_model_is_left_alone_after_an_error(model):
 
 
 class Adaptive(eqx.Module):
-    """A cell of one's own: two states by name, one of them nested."""
+    """A cell of one's own, whose names are not in the order in which JAX has its states."""
 
-    everystate_states = ("rate", "threshold")
+    everystate_states = ("threshold", "rate")
     gain: jax.Array
 
     def __call__(self, x, state):
-        rate = jnp.tanh(self.gain * state["rate"] + x - state["threshold"][0])
-        return rate, {"rate": rate, "threshold": [0.9 * state["threshold"][0] + 0.1 * rate]}
+        rate = jnp.tanh(self.gain * state["rate"] + x - state["threshold"])
+        return rate, {"rate": rate, "threshold": 0.9 * state["threshold"] + 0.1 * rate}
 
 
 class Network(eqx.Module):
@@ -115,7 +115,7 @@ class Network(eqx.Module):
             rate, state = self.layers[0](x, state)
             return state, rate
 
-        return jax.lax.scan(step, {"rate": jnp.zeros(D), "threshold": [jnp.ones(D)]}, xs)[1]
+        return jax.lax.scan(step, {"rate": jnp.zeros(D), "threshold": jnp.ones(D)}, xs)[1]
 
 
 def by_hand(xs):
@@ -130,14 +130,14 @@ def by_hand(xs):
 def test_a_cell_of_ones_own_is_recorded_by_its_names():
     network = Network([Adaptive(jnp.asarray(0.5))])
     leaf = es.record(jax.vmap(network), X)["layers/0"]
-    assert list(leaf.data_vars) == ["rate", "threshold", "initial_rate", "initial_threshold"]
+    assert list(leaf.data_vars) == ["threshold", "rate", "initial_threshold", "initial_rate"]
     got = np.stack([leaf.rate.values, leaf.threshold.values])
     np.testing.assert_allclose(got, by_hand(X).transpose(1, 2, 0, 3), rtol=1e-12)
     assert leaf.attrs["module"] == "Adaptive"
 
 
 def test_a_cell_of_ones_own_is_unrolled():
-    start = {"rate": jnp.zeros((B, D)), "threshold": [jnp.ones((B, D))]}
+    start = {"rate": jnp.zeros((B, D)), "threshold": jnp.ones((B, D))}
     out = es.unroll(Adaptive(jnp.asarray(0.5)), jnp.asarray(X.swapaxes(0, 1)), start)
     rate, threshold = by_hand(X).swapaxes(0, 1)
     np.testing.assert_allclose(out.outputs, rate, rtol=1e-12)

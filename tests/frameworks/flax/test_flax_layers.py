@@ -193,8 +193,14 @@ def test_a_cell_of_ones_own_keeps_its_names():
 
 
 def test_what_flax_does_not_know_is_named_by_its_structure():
-    class Plain(Filter):
-        everystate_states = None
+    class Plain(nn.RNNCellBase):
+        initialize_carry, num_feature_axes = Filter.initialize_carry, Filter.num_feature_axes
+
+        @nn.compact
+        def __call__(self, carry, x):
+            fast = 0.7 * carry["fast"] + x
+            slow = [0.9 * carry["slow"][0] + 0.1 * fast]
+            return {"fast": fast, "slow": slow}, slow[0]
 
     module = nn.RNN(Plain())
     trace = es.record(module.bind(module.init(jax.random.key(0), X)), X)

@@ -19,10 +19,7 @@ from everystate.cells import GRU, LSTM, Cell, Weights
 from everystate.errors import UnsupportedModelError
 from everystate.frameworks.jax.swapping import watched
 from everystate.frameworks.jax.tags import Call, tag, tag_all
-
-ATTRIBUTE: Final = "everystate_states"
-"""What a class of cells calls its states, if it says so."""
-
+from everystate.recording import custom
 
 WEIGHTS: Final = ("weight_ih", "weight_hh", "bias", "bias_n")
 
@@ -49,7 +46,7 @@ KNOWN: Final[Mapping[type, Known]] = {
 
 def is_cell(value: object) -> bool:
     """Whether a value is a cell of Equinox, or a module that names its states."""
-    named = isinstance(value, eqx.Module) and hasattr(type(value), ATTRIBUTE)
+    named = isinstance(value, eqx.Module) and custom.is_cell(type(value))
     return named or isinstance(value, tuple(KNOWN))
 
 
@@ -141,9 +138,8 @@ def state_of(result: Any, call: Call) -> Any:
         if len(jax.tree.leaves(state)) == len(call.states):
             return state
     raise UnsupportedModelError(
-        f"{call.path}: {ATTRIBUTE} names {len(call.states)} states ({', '.join(call.states)}), but "
-        f"a step returned {len(jax.tree.leaves(result))} arrays. A step returns its state, or "
-        "(output, state)."
+        f"{call.path}: its states are {', '.join(call.states)}, but a step returned "
+        f"{len(jax.tree.leaves(result))} arrays. A step returns its state, or (output, state)."
     )
 
 
@@ -156,6 +152,4 @@ def call_of(path: str, cls: type) -> Call:
                 return Call(path, states=states, attrs=attrs)
             attrs["framework_gate_order"] = order
             return Call(path, cell=cell, states=states, attrs=attrs, weights=read)
-    names = getattr(cls, ATTRIBUTE)
-    names = (names,) if isinstance(names, str) else tuple(names)
-    return Call(path, states=names, attrs=attrs)
+    return Call(path, states=custom.state_names(cls), attrs=attrs)

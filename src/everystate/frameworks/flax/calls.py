@@ -14,9 +14,7 @@ import jax
 from everystate.frameworks.flax.cells import Known, known
 from everystate.frameworks.jax.naming import state_names
 from everystate.frameworks.jax.tags import Call, tag, tag_all
-
-ATTRIBUTE = "everystate_states"
-"""What a class of cells calls its states, if it says so."""
+from everystate.recording import custom
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +121,8 @@ def _half(dtype: Any) -> str | None:
 
 def _own_names(cls: type, carry: Any) -> tuple[str, ...]:
     """Return what a user's cell calls its states, else the names of their structure."""
-    given = getattr(cls, ATTRIBUTE, None)
-    if given is not None:
-        return (given,) if isinstance(given, str) else tuple(given)
+    if custom.is_cell(cls):
+        return custom.state_names(cls)
     leaves = jax.tree_util.tree_flatten_with_path(carry)[0]
     return state_names([jax.tree_util.keystr(path) for path, _ in leaves])
 

@@ -77,21 +77,32 @@ class Mark:
 
 
 def tag_all(tree: Any, call: Call, role: str) -> Any:
-    """Return the states of a cell, in whatever structure, tagged by their names.
+    """Return the states of a cell, in whatever structure, tagged by their names."""
+    leaves, treedef = jax.tree.flatten(tree)
+    named = zip(leaves, names_in(tree, call), strict=True)
+    return jax.tree.unflatten(treedef, [tag(a, call, role, name) for a, name in named])
+
+
+def names_in(tree: Any, call: Call) -> tuple[str, ...]:
+    """Return which state each array in a structure is, in JAX's order of its arrays.
+
+    A dict whose keys are the names goes by them; else JAX's order is that of the names. In a
+    dict, that is the order of the sorted keys.
 
     Raises
     ------
     UnsupportedModelError
         If there are more arrays in it, or fewer, than the cell has states.
     """
-    leaves, treedef = jax.tree.flatten(tree)
-    if len(leaves) != len(call.states):
+    found = jax.tree_util.tree_flatten_with_path(tree)[0]
+    if len(found) != len(call.states):
         raise UnsupportedModelError(
             f"{call.path}: its states are {', '.join(call.states)}, but a step was given or "
-            f"returned {len(leaves)} arrays."
+            f"returned {len(found)} arrays."
         )
-    named = zip(leaves, call.states, strict=True)
-    return jax.tree.unflatten(treedef, [tag(a, call, role, name) for a, name in named])
+    if isinstance(tree, Mapping) and set(tree) == set(call.states):
+        return tuple(keys[0].key for keys, _ in found)
+    return call.states
 
 
 tag_p: Final = Primitive("everystate_tag")

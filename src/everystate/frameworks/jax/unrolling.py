@@ -10,7 +10,7 @@ import numpy as np
 from everystate.cells import Cell, Weights
 from everystate.errors import InputError, InputTypeError
 from everystate.frameworks.jax.observations import Steps, before_each, finished
-from everystate.frameworks.jax.tags import Call
+from everystate.frameworks.jax.tags import Call, names_in
 from everystate.frameworks.jax.tracing import is_array
 from everystate.recording.stretches import in_processing_order
 from everystate.recording.unrolled import LayerStates, States, Unrolled
@@ -118,8 +118,9 @@ def unrolled_cell(
         return state, (state, y)
 
     final, (after, outputs) = jax.lax.scan(both, state, xs)
-    named = dict(zip(call.states, jax.tree.leaves(after), strict=True))
-    initial = dict(zip(call.states, jax.tree.leaves(state), strict=True))
+    names = names_in(state, call)
+    named = dict(zip(names, jax.tree.leaves(after), strict=True))
+    initial = dict(zip(names, jax.tree.leaves(state), strict=True))
     variables = variables_of(call, named, initial, xs, weights)
     return Unrolled(outputs, final, States({call.path: layer_states(variables, initial)}))
 
