@@ -1,7 +1,6 @@
 """`Run`: one call of `record_many`, step by step: measure, prepare, record, complete."""
 
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -19,7 +18,7 @@ from everystate.errors import (
 )
 from everystate.recording.selection import Select
 from everystate.scale.cluster import Call, Failure, spread
-from everystate.scale.inputs.source import Size, Source, digest
+from everystate.scale.inputs.source import Sizes, Source, digest
 from everystate.scale.job import Job, Target
 from everystate.scale.options import Batching
 from everystate.scale.result import Progress, Recorded
@@ -64,6 +63,7 @@ class Run:
         self.names = source.names()
         self.old = plan if plan is not None and plan.laid_out else None
         self.marks = load_marks(root) if self.old is not None else {}
+        self.inputs = ""
         self.unreadable: dict[int, str] = {}
         self.steps = np.zeros(source.count, dtype=np.int64)
         self.features = 0
@@ -71,12 +71,6 @@ class Run:
     def name(self, row: int) -> str:
         """Return what a sequence is called."""
         return f"sequence {row}" if self.names is None else self.names[row]
-
-    @property
-    def inputs(self) -> str:
-        """What tells these inputs from others: names, or sizes where these are known at once."""
-        sizes = self.source.sizes() if self.source.cheap else []
-        return digest([self.source.count, *(self.names or []), *sizes])
 
     def measure(self) -> None:
         """Find out steps and features of all sequences that are not done.
@@ -88,26 +82,24 @@ class Run:
         TraceWriteError
             If what was begun at the place is of other inputs.
         """
+        self.inputs = digest(self.source)
         if self.old is not None:
             self._check_inputs(self.old)
             self._remember(self.old)
-        rows = np.flatnonzero(self.steps == 0)
-        sizes = dict(zip(rows.tolist(), self._sizes(rows.tolist()), strict=True))
-        counts = Counter(size.features for size in sizes.values() if isinstance(size, Size))
-        if not counts and not self.steps.any():
-            reason = next(size for size in sizes.values() if isinstance(size, str))
+        sizes = self._sizes()
+        known = sizes.features[sizes.features > 0]
+        if not known.size and not self.steps.any():
+            reason = next(iter(sizes.faults.values()))
             raise InputError(f"none of {self.source.count} sequences can be read. {reason}.")
-        self.features = self.features or counts.most_common(1)[0][0]
-        for row, size in sizes.items():
-            if isinstance(size, str):
-                self.unreadable[row] = size
-            elif size.features != self.features:
-                self.unreadable[row] = (
-                    f"{self.name(row)}: has {size.features} features, the others have "
-                    f"{self.features}"
-                )
-            else:
-                self.steps[row] = size.steps
+        self.features = self.features or int(np.bincount(known).argmax())
+        good = sizes.features == self.features
+        self.steps = np.where(good, sizes.steps, self.steps)
+        odd = np.flatnonzero(~good & (sizes.features > 0)).tolist()
+        self.unreadable = sizes.faults | {
+            row: f"{self.name(row)}: has {sizes.features[row]} features, the others have "
+            f"{self.features}"
+            for row in odd
+        }
 
     def _check_inputs(self, plan: Plan) -> None:
         if plan.inputs != self.inputs:
@@ -125,26 +117,31 @@ class Run:
             rows = [row for row in plan.rows_of(shard) if row not in mark.failed]
             self.steps[rows] = known[rows]
 
-    def _sizes(self, rows: list[int]) -> list[Size | str]:
-        """Return the sizes of some sequences, found by the workers unless that is cheap."""
+    def _sizes(self) -> Sizes:
+        """Return the sizes of the sequences that are not known, 0 for the others."""
         if self.source.cheap:
-            sizes = self.source.sizes()
-            return [sizes[row] for row in rows]
-        found: dict[int, Size | str] = {}
-        calls = (
-            Call(
-                f"reading {self.name(some[0])} and others",
-                f"measure-{self.id}-{some[0]}",
-                measure,
-                (some, [self.source.part(row, row + 1) for row in some]),
-            )
-            for some in (
-                rows[k : k + MEASURED_AT_ONCE] for k in range(0, len(rows), MEASURED_AT_ONCE)
-            )
-        )
-        for failure in spread(self.client, calls, found.update):
+            return self.source.sizes()
+        count = self.source.count
+        found = Sizes(np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64))
+
+        def take(measured: tuple[int, Sizes]) -> None:
+            start, sizes = measured
+            stop = start + len(sizes.steps)
+            found.steps[start:stop], found.features[start:stop] = sizes.steps, sizes.features
+            found.faults.update({start + k: fault for k, fault in sizes.faults.items()})
+
+        for failure in spread(self.client, self._measuring(), take):
             raise failure.error
-        return [found[row] for row in rows]
+        return found
+
+    def _measuring(self) -> Iterator[Call]:
+        unknown = np.flatnonzero(self.steps == 0)
+        runs = np.split(unknown, np.flatnonzero(np.diff(unknown) > 1) + 1)
+        for run in runs:
+            for k in range(0, len(run), MEASURED_AT_ONCE):
+                start, stop = int(run[k]), int(run[k : k + MEASURED_AT_ONCE][-1]) + 1
+                name, key = f"reading {self.name(start)} and others", f"measure-{self.id}-{start}"
+                yield Call(name, key, measure, (start, self.source.part(start, stop)))
 
     def prepare(self, load_model: Any, select: Select, batching: Batching) -> None:
         """Plan the shards and lay out the trace, or see that what was begun is the same.

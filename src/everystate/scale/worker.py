@@ -15,7 +15,7 @@ from everystate import schema
 from everystate.errors import EverystateError, InputError, UncuttableError, WeightsError
 from everystate.recording.selection import Select
 from everystate.scale.batches import batches
-from everystate.scale.inputs.source import Size, Source, Values
+from everystate.scale.inputs.source import Sizes, Source, Values
 from everystate.scale.job import Job, Target
 from everystate.scale.long import record_long
 from everystate.storage.shared.manifest import ShardMark
@@ -28,9 +28,9 @@ SUMMED = ("unverified_values", "edited_steps", "weights_changed")
 """Attributes of a layer that count; of its other numbers the largest is the one to know."""
 
 
-def measure(rows: list[int], sources: list[Source]) -> dict[int, Size | str]:
-    """Return the size of each row's sequence, or why it cannot be read."""
-    return {row: source.sizes()[0] for row, source in zip(rows, sources, strict=True)}
+def measure(start: int, source: Source) -> tuple[int, Sizes]:
+    """Return the sizes of sequences, behind the place of the first of them."""
+    return start, source.sizes()
 
 
 def sample(job: Job, source: Source) -> xr.DataTree:

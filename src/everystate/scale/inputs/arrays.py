@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from everystate.errors import InputError
-from everystate.scale.inputs.source import Size, Values, as_sequence, size_of
+from everystate.scale.inputs.source import Sizes, Values, as_sequence, sizes_of
 
 
 class Arrays:
@@ -50,6 +50,7 @@ class Arrays:
             raise InputError("got no sequences; expected one or more, with steps and features.")
         self._lengths = None if lengths is None else _checked(values, lengths)
         self._start, self._stop = 0, len(values) if self._listed else values.shape[0]
+        self._first = 0
 
     @property
     def count(self) -> int:
@@ -76,29 +77,30 @@ class Arrays:
             found._start, found._stop = 0, stop - start
         if self._lengths is not None:
             found._lengths = self._lengths[start:stop]
+        found._first = self._first + start
         return found
 
-    def sizes(self) -> list[Size | str]:
+    def sizes(self) -> Sizes:
         """Return the size of each sequence."""
         if self._listed:
-            return [size_of(sequence) for sequence in self.read()]
+            return sizes_of(self.read())
         _, steps, features = self._values.shape
-        if self._lengths is None:
-            return [Size(steps, features)] * self.count
-        return [
-            Size(int(n), features) if n else f"sequence {k}: has no steps"
-            for k, n in enumerate(self._lengths)
-        ]
+        found = np.full(self.count, steps) if self._lengths is None else self._lengths
+        empty = np.flatnonzero(found == 0).tolist()
+        faults = {k: f"sequence {self._first + k}: has no steps" for k in empty}
+        return Sizes(found.astype(np.int64), np.where(found > 0, features, 0), faults)
 
     def read(self) -> list[Values | str]:
         """Return the sequences, without the steps past their lengths."""
         if self._listed:
-            return [as_sequence(f"sequence {k}", a) for k, a in enumerate(self._values)]
+            return [
+                as_sequence(f"sequence {k}", a) for k, a in enumerate(self._values, self._first)
+            ]
         block = np.asarray(self._values[self._start : self._stop])
         lengths = [block.shape[1]] * self.count if self._lengths is None else self._lengths
         return [
             as_sequence(f"sequence {k}", rows[:n])
-            for k, (rows, n) in enumerate(zip(block, lengths, strict=True))
+            for k, (rows, n) in enumerate(zip(block, lengths, strict=True), self._first)
         ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from everystate.errors import InputError
-from everystate.scale.inputs.source import Size, Values, as_sequence, size_of
+from everystate.scale.inputs.source import Sizes, Values, as_sequence, sizes_of
 
 ENDINGS = (".npy", ".npz")
 """Kinds of file that `read_array` reads."""
@@ -32,7 +32,7 @@ class Files:
     --------
     >>> import numpy as np
     >>> np.save("a.npy", np.zeros((7, 2)))
-    >>> [size.steps for size in Files(["a.npy"]).sizes()]
+    >>> Files(["a.npy"]).sizes().steps.tolist()
     [7]
     """
 
@@ -62,9 +62,9 @@ class Files:
         """Return some of the files."""
         return Files(self._paths[start:stop], self._read)
 
-    def sizes(self) -> list[Size | str]:
+    def sizes(self) -> Sizes:
         """Return the size of each; of an ``.npy`` file only the head is read."""
-        return [size_of(self._one(path, head=True)) for path in self.names()]
+        return sizes_of(self._one(path, head=True) for path in self._paths)
 
     def read(self) -> list[Values | str]:
         """Return what is in each."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from everystate.errors import InputError, MissingDependencyError
-from everystate.scale.inputs.source import Size, Values, as_sequence
+from everystate.scale.inputs.source import Sizes, Values, as_sequence
 
 KEYS = ("sequence", "sequence_id", "series_id", "id")
 """What the column that tells the sequences apart is called, if it is not said."""
@@ -75,9 +75,10 @@ class Parquet:
         found.__dict__ |= self.__dict__ | some
         return found
 
-    def sizes(self) -> list[Size | str]:
+    def sizes(self) -> Sizes:
         """Return the size of each sequence."""
-        return [Size(steps, len(self._columns)) for steps in self._steps]
+        steps = np.array(self._steps, dtype=np.int64)
+        return Sizes(steps, np.full(len(steps), len(self._columns)))
 
     def read(self) -> list[Values | str]:
         """Return the sequences; an empty cell is NaN."""

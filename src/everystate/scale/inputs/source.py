@@ -7,7 +7,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,12 +16,21 @@ import numpy.typing as npt
 Values = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Size:
-    """Size of a sequence: steps, and features of each."""
+@dataclass(frozen=True, eq=False)
+class Sizes:
+    """Sizes of sequences: arrays, as there may be ten million.
 
-    steps: int
-    features: int
+    Parameters
+    ----------
+    steps, features : ndarray of int, shape (sequence,)
+        0 where a sequence cannot be read.
+    faults : dict of int to str
+        Why not, by its place.
+    """
+
+    steps: npt.NDArray[np.int64]
+    features: npt.NDArray[np.int64]
+    faults: dict[int, str] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -41,18 +50,20 @@ class Source(Protocol):
     def part(self, start: int, stop: int) -> "Source":
         """Return some of the sequences."""
 
-    def sizes(self) -> list[Size | str]:
-        """Return the size of each sequence, or why it cannot be read."""
+    def sizes(self) -> Sizes:
+        """Return the size of each sequence."""
 
     def read(self) -> list[Values | str]:
         """Return each sequence, (steps, features), or why it cannot be read."""
 
 
-def digest(parts: Iterable[object]) -> str:
-    """Return the SHA-256 of some texts or numbers, in their order."""
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(f"{part}\n".encode())
+def digest(source: Source) -> str:
+    """Return the SHA-256 of what tells a data set from others: names, and sizes known at once."""
+    found = hashlib.sha256(f"{source.count}\n".encode())
+    for name in source.names() or []:
+        found.update(f"{name}\n".encode())
+    if source.cheap:
+        found.update(source.sizes().steps.astype("<i8").tobytes())
     return found.hexdigest()
 
 
@@ -69,6 +80,11 @@ def as_sequence(name: str, values: Any) -> Values | str:
     return array if array.size else f"{name}: has no steps or no features"
 
 
-def size_of(sequence: Values | str) -> Size | str:
-    """Return the size of a sequence, or the message in its place."""
-    return sequence if isinstance(sequence, str) else Size(*sequence.shape)
+def sizes_of(sequences: Iterable[Values | str]) -> Sizes:
+    """Return the sizes of sequences, taken one after the other."""
+    found = [(0, 0, a) if isinstance(a, str) else (*a.shape, None) for a in sequences]
+    return Sizes(
+        np.array([steps for steps, _, _ in found], dtype=np.int64),
+        np.array([features for _, features, _ in found], dtype=np.int64),
+        {k: fault for k, (_, _, fault) in enumerate(found) if fault is not None},
+    )
