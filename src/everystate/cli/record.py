@@ -40,7 +40,25 @@ class Writing:
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a report (HTML) too.")
     ] = None
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="For long series: record in chunks of time that take about so much, as 512MB, and "
+            "write them as they come. DATA in .npy or .zarr is then never read as a whole."
+        ),
+    ] = None
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with a recording in chunks that was stopped, if there is one."
+        ),
+    ] = False
     as_json: AsJson = False
+
+    @property
+    def in_chunks(self) -> bool:
+        """Whether the series is recorded in chunks of time, written as they come."""
+        return self.resume or self.memory is not None
 
 
 def record(
@@ -61,19 +79,23 @@ def record(
     """
     from everystate.cli.arguments.series import read_series
 
-    _check_free(output, writing.overwrite)
+    if not writing.resume:
+        _check_free(output, writing.overwrite)
     select = selecting.select()
     opened = open_model(model, running)
-    series = read_series(data, reading, named=isinstance(opened, str))
+    series = read_series(data, reading, named=isinstance(opened, str), lazy=writing.in_chunks)
     begin = perf_counter()
+    options = {"select": select, **_chunks(output, writing)}
     try:
-        trace = _recorded(opened, series, select, running)
+        trace = _recorded(opened, series, running, options)
     except KeyboardInterrupt:
-        say(f"interrupted while recording: nothing was written to {output}.")
+        nothing = f"interrupted while recording: nothing was written to {output}."
+        say(_left_behind(output, "recording") if writing.in_chunks else nothing)
         raise
     trace.attrs["model"] = model
     seconds = perf_counter() - begin
-    _save(trace, output, writing.overwrite)
+    if not writing.in_chunks:
+        _save(trace, output, writing.overwrite)
     if writing.report is not None:
         _report(trace, series, writing.report)
     if writing.as_json:
@@ -86,13 +108,24 @@ def record(
     typer.echo(f"wrote {output}" + (f" and {writing.report}" if writing.report else ""))
 
 
-def _recorded(model: Any, series: "Series", select: Any, running: Running) -> "xr.DataTree":
+def _chunks(output: Path, writing: Writing) -> dict[str, Any]:
+    """Return the options of `everystate.record` for a series that is recorded in chunks."""
+    if not writing.in_chunks:
+        return {}
+    memory = {} if writing.memory is None else {"memory": writing.memory}
+    flags = {"overwrite": writing.overwrite, "resume": writing.resume}
+    return {"store": output, **flags, **memory}
+
+
+def _recorded(
+    model: Any, series: "Series", running: Running, options: dict[str, Any]
+) -> "xr.DataTree":
     import everystate as es
 
     x = series.feeds or _in_layout(series.values, running, weights=from_weights(model))
     try:
         with progress("recording") as tick, redirect_stdout(sys.stderr):
-            trace: xr.DataTree = es.record(model, x, select=select, time=series.time, progress=tick)
+            trace: xr.DataTree = es.record(model, x, time=series.time, progress=tick, **options)
     except TypeError as error:
         if "missing" not in str(error) or "required" not in str(error):
             raise
@@ -130,14 +163,14 @@ def _save(trace: "xr.DataTree", output: Path, overwrite: bool) -> None:
         raise
 
 
-def _left_behind(output: Path) -> str:
+def _left_behind(output: Path, doing: str = "writing") -> str:
     """Say what an interrupted writer left."""
     import everystate as es
 
     try:
         left = es.open_trace(output, incomplete="trim")
     except EverystateError:
-        return f"interrupted while writing: nothing was kept in {output}."
+        return f"interrupted while {doing}: nothing was kept in {output}."
     if left.attrs["complete"]:
         return f"{output} is as it was before."
     kept = ", ".join(f"{leaf.path} {leaf.sizes['time']} steps" for leaf in left.leaves)

@@ -121,6 +121,7 @@ class TraceAppender:
         self._layers: dict[str, _Layer] = {}
         self._metadata: list[int] = []
         if place.resumed is None:
+            self.mark.save(place.folder)  # the first file of all: it tells whose folder this is
             write_rest(place.folder, "/", xr.Dataset(attrs={**root, schema.COMPLETE_ATTR: 0}))
             self.mark.variables["/"] = {}
             return

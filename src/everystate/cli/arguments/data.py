@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-HELP = "The series: .npy, .npz, .csv or .parquet; (time, features), or with a batch."
+HELP = "The series: .npy, .npz, .zarr, .csv or .parquet; (time, features), or with a batch."
 DataPath = Annotated[Path, typer.Argument(metavar="DATA", help=HELP)]
 
 

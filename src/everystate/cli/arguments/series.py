@@ -64,7 +64,7 @@ class Series:
         return f"{said}, time from {self.time_column!r}" if self.time_column is not None else said
 
 
-def read_series(path: Path, reading: Reading, *, named: bool = False) -> Series:
+def read_series(path: Path, reading: Reading, *, named: bool = False, lazy: bool = False) -> Series:
     """Read a file.
 
     Parameters
@@ -75,6 +75,8 @@ def read_series(path: Path, reading: Reading, *, named: bool = False) -> Series:
         What of it is the series.
     named : bool
         Whether the model's inputs have names: an ``.npz`` file may then hold one array for each.
+    lazy : bool
+        Whether a ``.npy`` or ``.zarr`` array is left on the disk, to be read in parts.
 
     Raises
     ------
@@ -84,11 +86,13 @@ def read_series(path: Path, reading: Reading, *, named: bool = False) -> Series:
         If it is ``.parquet`` and pyarrow is not installed.
     """
     kind = path.suffix.lower()
-    if kind not in _READERS:
+    if kind not in (*_READERS, ".zarr"):
         raise DataError(
-            f"{path}: expected {', '.join(_READERS)}. Save the series as one of them, for example "
-            "numpy.save('data.npy', x)."
+            f"{path}: expected {', '.join((*_READERS, '.zarr'))}. Save the series as one of them, "
+            "for example numpy.save('data.npy', x)."
         )
+    if kind == ".zarr" or (lazy and kind == ".npy" and path.is_file()):
+        return _from_disk(path, reading, lazy=lazy)
     if not path.is_file():
         found = sorted(p.name for p in path.parent.glob(f"*{kind}"))[:8]
         hint = f"Beside it there is {', '.join(found)}." if found else f"From: {Path.cwd()}."
@@ -114,6 +118,15 @@ def _feeds_or_series(path: Path, reading: Reading) -> Series:
     if time is not None and steps is not None:
         warn_of_order(path, time, steps)
     return Series(next(iter(feeds.values())), steps, time_column=time, feeds=feeds)
+
+
+def _from_disk(path: Path, reading: Reading, *, lazy: bool) -> Series:
+    from everystate.streaming.source import opened
+
+    if reading.time not in (None, NO_TIME):
+        raise DataError(f"{path}: an array has no column {reading.time!r} of time; use .npz.")
+    array = opened(path)
+    return _from_array(path, array if lazy else np.asarray(array), reading)
 
 
 def _from_npy(path: Path, reading: Reading) -> Series:

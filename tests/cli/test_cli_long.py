@@ -1,0 +1,68 @@
+"""``everystate record --memory --resume``: a series in chunks of time, from the disk."""
+
+import numpy as np
+import pytest
+import zarr
+
+import everystate as es
+
+
+@pytest.fixture
+def long(folder) -> np.ndarray:
+    x = np.random.default_rng(3).normal(size=(700, 2)).astype(np.float32)
+    np.save("long.npy", x)
+    zarr.create_array("long.zarr", data=x, chunks=(100, 2))
+    return x
+
+
+@pytest.mark.parametrize("data", ["long.npy", "long.zarr"])
+def test_a_series_is_recorded_in_chunks(run, weights, long, data, monkeypatch):
+    def never(*args, **options):
+        raise AssertionError("it is not saved at once")
+
+    expected = es.record(weights, long[None])["encoder"].to_dataset()
+    monkeypatch.setattr("everystate.storage.save_trace", never)
+    args = ("record", weights, data, "-o", "run.zarr", "--memory", "80kB", "--json")
+    done = run(*args)
+    assert done.code == 0, done.err
+    assert done.json["data"]["shape"] == [700, 2]
+    got = es.open_trace("run.zarr")["encoder"].to_dataset()
+    for name in expected.data_vars:
+        np.testing.assert_allclose(got[name], expected[name], atol=1e-5)
+    assert run(*args).code == 1
+    assert run(*args, "--overwrite").code == 0
+    # All is done: nothing runs.
+    monkeypatch.setattr("everystate.frameworks.numpy.stack.Stack.__call__", never)
+    assert run(*args, "--resume").code == 0
+
+
+def test_an_interruption_is_gone_on_with(run, weights, long, monkeypatch):
+    expected = es.record(weights, long[None])["encoder"].to_dataset()
+    record, stops = es.record, [256]
+
+    def interrupted(*args, progress=None, **options):
+        def tick(done, total):
+            progress(done, total)
+            if stops and done >= stops[0]:
+                stops.clear()
+                raise KeyboardInterrupt
+
+        return record(*args, progress=tick, **options)
+
+    monkeypatch.setattr("everystate.streaming.verbs.record", interrupted)
+    args = ("record", weights, "long.npy", "-o", "run.zarr", "--memory", "80kB", "--resume")
+    done = run(*args)
+    assert done.code == 130
+    assert "run.zarr is incomplete: /encoder 256 steps were saved." in done.err
+    done = run(*args)
+    assert done.code == 0, done.err
+    got = es.open_trace("run.zarr")["encoder"].to_dataset()
+    for name in expected.data_vars:
+        np.testing.assert_allclose(got[name], expected[name], atol=1e-5)
+
+
+def test_a_zarr_array_is_read_at_once_too(run, weights, long):
+    done = run("record", weights, "long.zarr", "-o", "run.zarr")
+    assert done.code == 0, done.err
+    assert es.open_trace("run.zarr")["encoder"].sizes["time"] == 700
+    assert run("record", weights, "none.zarr", "-o", "other.zarr").code == 1
