@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from everystate.recording.selection import Select as Select
     from everystate.storage import open_trace as open_trace
     from everystate.storage import save_trace as save_trace
+    from everystate.streaming.around import Around as Around
     from everystate.streaming.verbs import record as record
     from everystate.streaming.verbs import recording as recording
     from everystate.streaming.verbs import unroll as unroll
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from everystate.views.summary import summary as summary
 
 _PUBLIC = {
+    "Around": "everystate.streaming.around",
     "Select": "everystate.recording.selection",
     "compare": "everystate.analysis.compare",
     "diagnose": "everystate.analysis.diagnose",
@@ -32,6 +34,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Around",
     "Select",
     "compare",
     "diagnose",

@@ -56,7 +56,7 @@ def _check(along: str, options: Streaming) -> None:
             f"along={along!r}: store= and reduce= record one stream. Say along='time', or record "
             "without them and save the trace: es.save_trace(rec.trace, path)."
         )
-    for name in ("resume", "step", "memory", "chunk", "time_axis"):
+    for name in ("resume", "step", "memory", "chunk", "time_axis", "around"):
         if options.get(name):
             raise SelectionError(
                 f"{name}= is for es.record, which runs the model itself; here you call it."

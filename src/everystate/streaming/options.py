@@ -8,6 +8,7 @@ from typing import Any, Final, TypedDict
 
 from everystate.errors import SelectionError
 from everystate.recording.stream import Step
+from everystate.streaming.around import Around
 
 MEMORY: Final = "512MB"
 """What a streamed recording takes at most, if nothing is said."""
@@ -26,6 +27,7 @@ class Streaming(TypedDict, total=False):
     step: Step | None
     time_axis: int | None
     chunk: int | None
+    around: Around | None
     reduce: Mapping[str, Any] | Iterable[Any] | Callable[[], Any] | None
 
 

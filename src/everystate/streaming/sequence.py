@@ -30,6 +30,7 @@ from everystate.storage.mark import Mark
 from everystate.storage.place import Place, stopped
 from everystate.storage.writing import writing
 from everystate.streaming import cutting, state
+from everystate.streaming.around import Windows
 from everystate.streaming.options import MEMORY, Streaming, bytes_of
 from everystate.streaming.recorder import StreamRecorder
 from everystate.streaming.sink import Outline, Reductions, TraceSink
@@ -120,17 +121,36 @@ def record_long(
         _settle(sequence, own_step=bool(options.get("step")))
         _Run(sequence, reductions, labels, progress).go()
         return reductions[0].result()
-    if options.get("resume") and reduce is not None:
-        raise SelectionError("resume= cannot go on with reduce=: what reducers hold is not stored.")
+    around = options.get("around")
+    _check_resume(sequence, options)
     path = Path(store)
     if not (options.get("resume") and _is_complete(path, sequence)):
         flags = {name: bool(options.get(name)) for name in ("overwrite", "resume")}
         with writing(path, **flags) as place:
             if place.resumed is None:
                 _settle(sequence, own_step=bool(options.get("step")))
-            sink = TraceSink(place, replace(outline, block=sequence.chunk))
-            _Run(sequence, [sink, *reductions], labels, progress).go()
+            outline = replace(outline, block=sequence.chunk)
+            if around is not None:
+                outline = replace(outline, total=lambda path: None)
+            sink = TraceSink(place, outline)
+            windows = None if around is None else Windows(sink, around)
+            run = _Run(sequence, [windows or sink, *reductions], labels, progress)
+            run.stores(sink, windows)
+            run.go()
     return reductions[0].result() if reductions else open_trace(path)
+
+
+def _check_resume(sequence: _Sequence, options: Streaming) -> None:
+    """Refuse to go on with what could not be the same as if it had not been stopped."""
+    if not options.get("resume"):
+        return
+    if options.get("reduce") is not None:
+        raise SelectionError("resume= cannot go on with reduce=: what reducers hold is not stored.")
+    if options.get("around") is not None and sequence.source.steps is None:
+        raise SelectionError(
+            "resume= goes on with around= only where the length of the sequence is known. Give an "
+            "array, on disk or in memory, in place of an iterator."
+        )
 
 
 def _planned(model: Any, inputs: tuple[Any, ...], select: Select, options: Streaming) -> _Sequence:
@@ -219,15 +239,20 @@ class _Run:
     ) -> None:
         self.sequence, self.progress = sequence, progress
         self.facts = sequence.facts
-        self.trace = next((sink for sink in sinks if isinstance(sink, TraceSink)), None)
+        self.trace: TraceSink | None = None
+        self.windows: Windows | None = None
         self.worker = Worker()
         name = model_name(sequence.model)
         self.recorder = StreamRecorder(
             name, sequence.framework[0], sequence.select, sinks, labels, self.worker
         )
         self.done, self.state = 0, None
-        if self.trace is not None and self.trace.place.resumed is not None:
-            self._go_on(self.trace.place, self.trace.place.resumed)
+
+    def stores(self, trace: TraceSink, windows: Windows | None) -> None:
+        """Say where the trace is stored, so that each chunk is made to count there."""
+        self.trace, self.windows = trace, windows
+        if trace.place.resumed is not None:
+            self._go_on(trace.place, trace.place.resumed)
 
     def _go_on(self, place: Place, mark: Mark) -> None:
         """Stand where the run before was stopped."""
@@ -235,6 +260,9 @@ class _Run:
         _check_facts(place.folder, carried.facts, sequence)
         self.done, sequence.chunk = carried.step, carried.facts["chunk"]
         self.state = state.load(carried.facts["state"], carried.arrays)
+        if self.windows is not None:
+            held = carried.facts["held"]
+            self.windows.load(held["counts"], carried.arrays[held["from"] :])
         self.recorder.steps = dict(carried.facts["layer_steps"])
         leaves = {path: f"/{leaf_path(path, sequence.layers)}" for path in sequence.layers}
         self.recorder.attrs = {
@@ -259,10 +287,10 @@ class _Run:
     def _run(self) -> None:
         source, pending = self.sequence.source, deque[Future[Any]]()
         while (x := source.take(self._count())) is not None:
-            _, self.state = self.sequence.step(x, self.state)
+            output, self.state = self.sequence.step(x, self.state)
             for hand_over in self.recorder.pending:
                 hand_over()
-            self.done += x.shape[source.axis]
+            self._advance(x, output)
             if self.sequence.chunk is None:
                 widths = sum(self.recorder.widths.values())
                 self.sequence.chunk = cutting.chunk_steps(self.sequence.memory, widths)
@@ -273,6 +301,15 @@ class _Run:
             if self.progress is not None:
                 self.progress(self.done, source.steps or self.done)
         self.worker.wait()
+
+    def _advance(self, x: Any, output: Any) -> None:
+        """Count a piece that was computed; let the steps near its events through."""
+        source, start = self.sequence.source, self.done
+        self.done += x.shape[source.axis]
+        if self.windows is not None:
+            events = self.windows.around.events(x, output, start, self.done)
+            known = None if self.done == source.steps else self.done
+            self.worker.submit(self.windows.decide, events, known)
 
     def _count(self) -> int:
         """Return how many steps to run: to the end of the piece at hand, or of the chunk."""
@@ -291,7 +328,11 @@ class _Run:
         facts["state"] = state.dump(self.state, arrays)
 
         def commit(sink: TraceSink, step: int) -> None:
-            sink.commit(step, arrays, {**facts, "layer_steps": dict(self.recorder.steps)})
+            facts["layer_steps"] = dict(self.recorder.steps)
+            if self.windows is not None:
+                facts["held"] = {"from": len(arrays)}
+                facts["held"]["counts"] = self.windows.dump(arrays)
+            sink.commit(step, arrays, facts)
 
         return self.worker.submit(commit, self.trace, self.done)
 

@@ -139,6 +139,8 @@ def record(
         Which axis of the input is time. None: the model's own layout tells.
     chunk : int, optional
         Steps that are run at once. None: as `memory` allows.
+    around : Around, optional
+        Store only the steps near events: given ones, or those whose score passes a threshold.
     reduce : reducer, several, or mapping by name, optional
         What to make of the steps in place of a trace, or beside it, in constant memory: objects
         with ``update(block, first_step)`` and ``result()``; each variable gets its own.

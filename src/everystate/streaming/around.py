@@ -1,0 +1,187 @@
+"""`Around`: full detail around events only, of a sequence too long to keep all of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from everystate.errors import SelectionError
+from everystate.recording.replay import Recorded
+from everystate.streaming.recorder import Sink
+
+Score = Callable[[Any, Any], Any]
+"""Takes a chunk of the input and the model's output for it; returns a number for each step."""
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """Which steps of a long sequence to keep: those near an event.
+
+    An event is one of the given `steps`, or a step whose score is above `threshold`.
+
+    Parameters
+    ----------
+    before, after : int
+        Steps to keep before and after each event, beside its own.
+    steps : sequence of int, optional
+        The events, as numbers of steps from 0.
+    score : callable, optional
+        ``score(x, y)``, with a chunk of the input and what the model returned for it, in the
+        model's layout; returns one number for each step of the chunk. A NaN is no event.
+    threshold : float
+        Scores above it are events.
+
+    Raises
+    ------
+    SelectionError
+        If neither or both of `steps` and `score` are given, or a number is negative.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, torch, everystate as es
+    >>> model, x = torch.nn.LSTM(3, 4), torch.zeros(1000, 1, 3)
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> around = es.Around(before=2, after=1, steps=[500])
+    >>> trace = es.record(model, x, store=f"{folder.name}/run.zarr", around=around)
+    >>> trace["lstm"].time.values.tolist()
+    [498, 499, 500, 501]
+    >>> folder.cleanup()
+    """
+
+    before: int
+    after: int
+    steps: Sequence[int] | None = None
+    score: Score | None = None
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot mean anything."""
+        if (self.steps is None) == (self.score is None):
+            raise SelectionError("Around takes either steps=, the events, or score=, what tells.")
+        if min(self.before, self.after, *(self.steps if self.steps is not None else ())) < 0:
+            raise SelectionError("Around: before, after and steps are whole numbers from 0.")
+
+    def events(self, x: Any, y: Any, start: int, stop: int) -> npt.NDArray[np.int64]:
+        """Return the events among the steps of one chunk.
+
+        Parameters
+        ----------
+        x, y : array
+            The chunk, and what the model returned for it.
+        start, stop : int
+            Which steps of the sequence it holds.
+
+        Raises
+        ------
+        SelectionError
+            If the score is not one number for each step.
+        """
+        if self.steps is not None:
+            given = np.unique(np.asarray(self.steps, dtype=np.int64))
+            return given[(given >= start) & (given < stop)]
+        assert self.score is not None
+        scores = np.asarray(self.score(x, y), dtype=float)
+        if scores.shape != (stop - start,):
+            raise SelectionError(
+                f"score= returned an array of shape {scores.shape}; expected one number for each "
+                f"of the {stop - start} steps of the chunk. Take the largest of each step's rows."
+            )
+        return start + np.flatnonzero(scores > self.threshold)
+
+
+@dataclass(eq=False)
+class Windows:
+    """Lets the steps near events through to a sink, as soon as it is known which they are.
+
+    Parameters
+    ----------
+    sink : Sink
+        Where they go.
+    around : Around
+        Which they are.
+    """
+
+    sink: Sink
+    around: Around
+    _held: dict[str, Recorded] = field(default_factory=dict)
+    _begun: dict[str, list[npt.NDArray[Any]]] = field(default_factory=dict)
+    _events: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def take(self, recorded: Recorded) -> None:
+        """Hold further steps of one layer until `decide`."""
+        path = recorded.path
+        if path in self._begun:  # what was held when the recording was stopped
+            self._held[path] = _filled(recorded, self._begun.pop(path))
+        self._held[path] = _behind(self._held[path], recorded) if path in self._held else recorded
+
+    def decide(self, events: npt.NDArray[np.int64], stop: int | None) -> None:
+        """Let through what is near an event, and drop what no event to come can be near.
+
+        Parameters
+        ----------
+        events : ndarray of int
+            Further events.
+        stop : int or None
+            All events before this step are known now. None: there are no more.
+        """
+        self._events = np.concatenate([self._events, events])
+        for path, held in self._held.items():
+            known = (
+                len(held.steps)
+                if stop is None
+                else int(np.searchsorted(held.steps, stop - self.around.before))
+            )
+            steps = held.steps[:known]
+            first = np.searchsorted(self._events, steps - self.around.after)
+            near = np.append(self._events, np.iinfo(np.int64).max)[first]
+            kept = np.flatnonzero(near <= steps + self.around.before)
+            self.sink.take(_rows(held, kept))
+            self._held[path] = _rows(held, np.arange(known, len(held.steps)))
+        if stop is not None:
+            oldest = stop - self.around.before - self.around.after
+            self._events = self._events[self._events >= oldest]
+
+    def dump(self, arrays: list[npt.NDArray[Any]]) -> dict[str, Any]:
+        """Add what is held to `arrays`, to go on from; return how many of each layer they are."""
+        arrays.append(self._events)
+        for held in self._held.values():
+            arrays += [held.steps, *held.variables.values()]
+        return {path: 1 + len(held.variables) for path, held in self._held.items()}
+
+    def load(self, counts: dict[str, int], arrays: list[npt.NDArray[Any]]) -> None:
+        """Hold again what `dump` said."""
+        self._events, rest = arrays[0], arrays[1:]
+        for path, count in counts.items():
+            self._begun[path], rest = rest[:count], rest[count:]
+
+    def flush(self) -> None:
+        """Make what was let through readable."""
+        self.sink.flush()
+
+    def finish(self) -> None:
+        """Let the last steps through, and end."""
+        self.decide(np.empty(0, np.int64), None)
+        self.sink.finish()
+
+    def result(self) -> xr.DataTree:
+        """Return what has come of what was let through."""
+        return self.sink.result()
+
+
+def _rows(recorded: Recorded, rows: npt.NDArray[np.int64]) -> Recorded:
+    variables = {name: a[rows] for name, a in recorded.variables.items()}
+    return replace(recorded, variables=variables, steps=recorded.steps[rows])
+
+
+def _behind(held: Recorded, further: Recorded) -> Recorded:
+    variables = {n: np.concatenate([held.variables[n], a]) for n, a in further.variables.items()}
+    steps = np.concatenate([held.steps, further.steps])
+    return replace(further, variables=variables, steps=steps, initial=held.initial)
+
+
+def _filled(like: Recorded, arrays: list[npt.NDArray[Any]]) -> Recorded:
+    variables = dict(zip(like.variables, arrays[1:], strict=True))
+    return replace(like, variables=variables, steps=arrays[0])

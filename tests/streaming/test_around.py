@@ -1,0 +1,114 @@
+"""Event windows: only the steps near events are stored, whichever chunks they fall into."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import everystate as es
+from everystate.errors import SelectionError
+from everystate.storage import layout
+from everystate.testing import importorskip
+
+torch = importorskip("torch")
+
+T, B, D, U = 400, 2, 3, 5
+
+
+@pytest.fixture
+def gru() -> torch.nn.GRU:
+    torch.manual_seed(7)
+    return torch.nn.GRU(D, U)
+
+
+@pytest.fixture
+def x() -> np.ndarray:
+    return np.random.default_rng(8).normal(size=(T, B, D)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "SHARD_BYTES", 4 * B * U * 32)
+    monkeypatch.setattr(layout, "CHUNK_BYTES", 4 * B * U * 16)
+
+
+def near(events: list[int], before: int, after: int) -> list[int]:
+    """The steps to keep, by the definition."""
+    return [t for t in range(T) if any(e - before <= t <= e + after for e in events)]
+
+
+def check(trace: xr.DataTree, whole: xr.DataTree, steps: list[int]) -> None:
+    assert trace["gru"].time.values.tolist() == steps
+    expected = whole["gru"].to_dataset().sel(time=steps)
+    xr.testing.assert_allclose(trace["gru"].to_dataset(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("events", "before", "after"),
+    [
+        ([0, 63, 64, 399], 0, 0),
+        ([5, 130, 131, 200], 70, 3),
+        ([100, 190], 2, 150),
+        ([], 5, 5),
+        ([398], 399, 0),
+    ],
+)
+def test_given_steps(gru, x, events, before, after, tmp_path):
+    around = es.Around(before, after, steps=events)
+    got = es.record(gru, x, store=tmp_path / "run.zarr", chunk=64, around=around)
+    check(got, es.record(gru, x), near(events, before, after))
+
+
+def test_a_score_of_input_and_output(gru, x, tmp_path):
+    def score(chunk, output):
+        assert len(chunk) == len(output[0])
+        return np.abs(output[0].numpy()).max(axis=(1, 2)) + (chunk[:, 0, 0] > 2)
+
+    whole = es.record(gru, x)
+    scores = np.abs(whole["gru"].h).max(("batch", "unit")).values + (x[:, 0, 0] > 2)
+    events = np.flatnonzero(scores > 1).tolist()
+    assert 3 < len(events) < 60
+    around = es.Around(before=4, after=2, score=score, threshold=1)
+    got = es.record(gru, x, store=tmp_path / "run.zarr", chunk=64, around=around)
+    check(got, whole, near(events, 4, 2))
+
+
+class StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop", [64, 192, 320])
+def test_resumed_it_is_the_same(gru, x, stop, tmp_path):
+    def progress(done, total):
+        if done >= stop:
+            raise StopError
+
+    around = es.Around(before=80, after=9, steps=[60, 75, 210, 330])
+    options = {"store": tmp_path / "run.zarr", "around": around}
+    with pytest.raises(StopError):
+        es.record(gru, x, chunk=64, progress=progress, **options)
+    got = es.record(gru, x, resume=True, **options)
+    check(got, es.record(gru, x), near([60, 75, 210, 330], 80, 9))
+
+
+def test_labels_and_selections(gru, x, tmp_path):
+    time = np.arange(T) * 0.5
+    around = es.Around(before=3, after=0, steps=[101])
+    select = es.Select(every=2, variables="h")
+    got = es.record(gru, x, store=tmp_path / "a.zarr", time=time, around=around, select=select)
+    assert got["gru"].step.values.tolist() == [98, 100]
+    assert got["gru"].time.values.tolist() == [49.0, 50.0]
+
+
+def test_what_cannot_mean_anything(gru, x, tmp_path):
+    with pytest.raises(SelectionError, match="either steps=, the events, or score="):
+        es.Around(1, 1)
+    with pytest.raises(SelectionError, match="whole numbers from 0"):
+        es.Around(-1, 1, steps=[3])
+    around = es.Around(1, 1, score=lambda x, y: np.zeros(3))
+    with pytest.raises(SelectionError, match=r"shape \(3,\); expected one number for each of the"):
+        es.record(gru, x, store=tmp_path / "run.zarr", around=around)
+    with pytest.raises(SelectionError, match="around= is for recordings that are written"):
+        es.record(gru, x, around=around)
+    around = es.Around(1, 1, steps=[3])
+    with pytest.raises(SelectionError, match="only where the length of the sequence is known"):
+        es.record(gru, iter([x]), store=tmp_path / "run.zarr", around=around, resume=True)
