@@ -20,6 +20,7 @@ from everystate.errors import (
 from everystate.storage.checked import CheckedStore, missing_files, where
 from everystate.storage.identify import root_attrs
 from everystate.storage.lock import is_being_written
+from everystate.storage.lossy import decoded
 from everystate.storage.mark import Mark
 from everystate.storage.shared.opening import is_shared, open_shared
 
@@ -150,7 +151,7 @@ def _datasets(folder: Path, mark: Mark | None) -> dict[str, xr.Dataset]:
         store, known = stores[path], mark.variables.get(path, {})
         steps = mark.common_steps(path)
         _check_files(folder, store, known, steps)
-        dataset = _open_exactly(store, known).assign_attrs(mark.attrs.get(path, {}))
+        dataset = decoded(_open_exactly(store, known)).assign_attrs(mark.attrs.get(path, {}))
         datasets[path] = dataset.isel({schema.TIME: slice(0, steps)}, missing_dims="ignore")
     return datasets
 

@@ -9,6 +9,7 @@ from everystate.errors import SelectionError
 from everystate.recording.discovery import framework_of, layers_before, model_name
 from everystate.recording.selection import Select
 from everystate.recording.trace import Labels
+from everystate.storage.lossy import check_stored
 from everystate.storage.writing import writing
 from everystate.streaming.options import Streaming
 from everystate.streaming.recorder import StreamRecorder
@@ -31,7 +32,8 @@ def recording_online(
     name, framework = framework_of(model)
     layers = layers_before(framework, model)
     select.check_layers(layers)
-    outline = Outline(model_name(model), name, layers, labels)
+    check_stored(options.get("stored_as"))
+    outline = Outline(model_name(model), name, layers, labels, stored_as=options.get("stored_as"))
     with ExitStack() as stack:
         sinks: list[Any] = []
         if (store := options.get("store")) is not None:

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, Final, TypedDict
+from typing import Any, Final, Literal, TypedDict
 
 from everystate.errors import SelectionError
 from everystate.recording.stream import Step
@@ -27,6 +27,7 @@ class Streaming(TypedDict, total=False):
     step: Step | None
     time_axis: int | None
     chunk: int | None
+    stored_as: Literal["float16", "bfloat16", "int8"] | None
     around: Around | None
     reduce: Mapping[str, Any] | Iterable[Any] | Callable[[], Any] | None
 

@@ -1,98 +1,29 @@
-"""`record_long`: one long sequence, cut into chunks of time, recorded as it is computed.
+"""`record_long`: one long sequence, to a trace on disk or to reductions, in bounded memory."""
 
-The model runs in the caller's thread; replay, verification, compression and writing go on in
-another, one chunk behind at most. After each chunk the trace's mark says how far it is
-complete, and holds the state to go on from.
-"""
-
-import zlib
-from collections import deque
-from collections.abc import Mapping
-from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import xarray as xr
 
 from everystate import schema
-from everystate.errors import InputError, ResumeError, SelectionError
-from everystate.recording.discovery import Framework, framework_of, layers_before, model_name
-from everystate.recording.observation import as_numpy
+from everystate.errors import InputError, SelectionError
+from everystate.recording.discovery import framework_of, layers_before, model_name
 from everystate.recording.recorder import Progress
 from everystate.recording.selection import Select
-from everystate.recording.stream import Step
-from everystate.recording.trace import Labels, leaf_path
+from everystate.recording.trace import Labels
 from everystate.storage import open_trace
-from everystate.storage.carried import Carried
+from everystate.storage.lossy import check_stored
 from everystate.storage.mark import Mark
-from everystate.storage.place import Place, stopped
+from everystate.storage.place import stopped
 from everystate.storage.writing import writing
-from everystate.streaming import cutting, state
+from everystate.streaming import cutting
 from everystate.streaming.around import Windows
 from everystate.streaming.options import MEMORY, Streaming, bytes_of
-from everystate.streaming.recorder import StreamRecorder
+from everystate.streaming.running import Run, Sequence, check_facts
 from everystate.streaming.sink import Outline, Reductions, TraceSink
 from everystate.streaming.source import Source
 from everystate.streaming.stepping import stream_of
-from everystate.streaming.worker import Worker
-
-AHEAD: Final = 8
-"""Pieces that the model may be ahead of what is written."""
-PIECES: Final = 8
-"""Pieces that a chunk is computed in: the sooner the thread that writes has something to do."""
-SHORTEST: Final = 256
-"""Steps of a piece, at least."""
-FIRST: Final = 64
-"""Steps of the first chunk of a step function of the user's: it tells what a step takes."""
-
-
-@dataclass(eq=False)
-class _Sequence:
-    """A sequence, a model, and how the one is run over the other.
-
-    Parameters
-    ----------
-    model, framework
-        The model, and the name and module of the framework that knows it.
-    select : Select
-        What to record; a window counted from the end is resolved already.
-    source : Source
-        The sequence.
-    step : callable
-        Runs one chunk.
-    chunk : int, optional
-        Steps of a chunk. None: the first one will tell.
-    memory : int
-        Bytes that it may take.
-    """
-
-    model: Any
-    framework: tuple[str, Framework]
-    select: Select
-    source: Source
-    step: Step
-    chunk: int | None
-    memory: int
-    layers: list[str] = field(default_factory=list)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What must be the same to go on with it."""
-        beginning = as_numpy(self.source.peek(cutting.STEPS))
-        return {
-            "model": model_name(self.model),
-            "layers": self.layers,
-            "select": repr(self.select),
-            "steps": self.source.steps,
-            "beginning": zlib.crc32(beginning.tobytes()),
-        }
-
-    def total(self, path: str) -> int | None:
-        """Return how many steps of a layer will be recorded; None if nobody knows."""
-        steps = self.source.steps
-        return None if steps is None else len(self.select.steps(path, steps, 0))
 
 
 def record_long(
@@ -112,14 +43,21 @@ def record_long(
     """
     sequence = _planned(model, inputs, select, options)
     _check_time(sequence, labels[0])
+    check_stored(options.get("stored_as"))
+    sequence.stored_as = options.get("stored_as")
     outline = Outline(
-        model_name(model), sequence.framework[0], sequence.layers, labels, sequence.total
+        model_name(model),
+        sequence.framework[0],
+        sequence.layers,
+        labels,
+        sequence.total,
+        stored_as=sequence.stored_as,
     )
     reduce, store = options.get("reduce"), options.get("store")
     reductions = [] if reduce is None else [Reductions(reduce, outline, int(select.every))]
     if store is None:
         _settle(sequence, own_step=bool(options.get("step")))
-        _Run(sequence, reductions, labels, progress).go()
+        Run(sequence, reductions, labels, progress).go()
         return reductions[0].result()
     around = options.get("around")
     _check_resume(sequence, options)
@@ -134,13 +72,13 @@ def record_long(
                 outline = replace(outline, total=lambda path: None)
             sink = TraceSink(place, outline)
             windows = None if around is None else Windows(sink, around)
-            run = _Run(sequence, [windows or sink, *reductions], labels, progress)
+            run = Run(sequence, [windows or sink, *reductions], labels, progress)
             run.stores(sink, windows)
             run.go()
     return reductions[0].result() if reductions else open_trace(path)
 
 
-def _check_resume(sequence: _Sequence, options: Streaming) -> None:
+def _check_resume(sequence: Sequence, options: Streaming) -> None:
     """Refuse to go on with what could not be the same as if it had not been stopped."""
     if not options.get("resume"):
         return
@@ -153,7 +91,7 @@ def _check_resume(sequence: _Sequence, options: Streaming) -> None:
         )
 
 
-def _planned(model: Any, inputs: tuple[Any, ...], select: Select, options: Streaming) -> _Sequence:
+def _planned(model: Any, inputs: tuple[Any, ...], select: Select, options: Streaming) -> Sequence:
     """Find out how the sequence can be run."""
     framework = framework_of(model)
     layers = layers_before(framework[1], model)
@@ -169,10 +107,10 @@ def _planned(model: Any, inputs: tuple[Any, ...], select: Select, options: Strea
         raise InputError("the sequence has no steps; there is nothing to record.")
     memory, chunk = bytes_of(options.get("memory", MEMORY)), options.get("chunk")
     select = _resolved(select, source.steps)
-    return _Sequence(model, framework, select, source, own or stream.step, chunk, memory, layers)
+    return Sequence(model, framework, select, source, own or stream.step, chunk, memory, layers)
 
 
-def _settle(sequence: _Sequence, *, own_step: bool) -> None:
+def _settle(sequence: Sequence, *, own_step: bool) -> None:
     """Settle the length of a chunk; where there is no cutting, run all at once if that fits."""
     if own_step:  # whoever writes one knows that it can be cut; its first chunk tells the rest
         return
@@ -201,141 +139,16 @@ def _resolved(select: Select, steps: int | None) -> Select:
     return select
 
 
-def _check_time(sequence: _Sequence, time: Labels) -> None:
+def _check_time(sequence: Sequence, time: Labels) -> None:
     steps = sequence.source.steps
     if time is not None and steps is not None and len(time) != steps:
         raise InputError(f"time= has {len(time)} labels, but there are {steps} steps to label.")
 
 
-def _is_complete(path: Path, sequence: _Sequence) -> bool:
+def _is_complete(path: Path, sequence: Sequence) -> bool:
     """Whether the recording was finished before, so that nothing is left to be done."""
     mark = None if stopped(path) else Mark.load(path)
     if mark is None or not mark.carried or "step" in mark.carried:
         return False
-    _check_facts(path, mark.carried["facts"], sequence)
+    check_facts(path, mark.carried["facts"], sequence)
     return bool(open_trace(path).attrs[schema.COMPLETE_ATTR])
-
-
-def _check_facts(path: Path, then: Mapping[str, Any], sequence: _Sequence) -> None:
-    for name, now in sequence.facts.items():
-        if then[name] != now:
-            what = {"beginning": "the first steps of the input", "steps": "the length of the input"}
-            told = "" if name == "beginning" else f": {then[name]} and now {now}"
-            raise ResumeError(
-                f"{path}: the recording there differs in {what.get(name, name)}{told}. Go on with "
-                "what it began with, or record anew: overwrite=True instead of resume=True."
-            )
-
-
-class _Run:
-    """One run over a sequence, from its beginning or from where another was stopped."""
-
-    def __init__(
-        self,
-        sequence: _Sequence,
-        sinks: list[Any],
-        labels: tuple[Labels, Labels],
-        progress: Progress | None,
-    ) -> None:
-        self.sequence, self.progress = sequence, progress
-        self.facts = sequence.facts
-        self.trace: TraceSink | None = None
-        self.windows: Windows | None = None
-        self.worker = Worker()
-        name = model_name(sequence.model)
-        self.recorder = StreamRecorder(
-            name, sequence.framework[0], sequence.select, sinks, labels, self.worker
-        )
-        self.done, self.state = 0, None
-
-    def stores(self, trace: TraceSink, windows: Windows | None) -> None:
-        """Say where the trace is stored, so that each chunk is made to count there."""
-        self.trace, self.windows = trace, windows
-        if trace.place.resumed is not None:
-            self._go_on(trace.place, trace.place.resumed)
-
-    def _go_on(self, place: Place, mark: Mark) -> None:
-        """Stand where the run before was stopped."""
-        carried, sequence = Carried.load(place.folder, mark), self.sequence
-        _check_facts(place.folder, carried.facts, sequence)
-        self.done, sequence.chunk = carried.step, carried.facts["chunk"]
-        self.state = state.load(carried.facts["state"], carried.arrays)
-        if self.windows is not None:
-            held = carried.facts["held"]
-            self.windows.load(held["counts"], carried.arrays[held["from"] :])
-        self.recorder.steps = dict(carried.facts["layer_steps"])
-        leaves = {path: f"/{leaf_path(path, sequence.layers)}" for path in sequence.layers}
-        self.recorder.attrs = {
-            p: mark.attrs[leaf] for p, leaf in leaves.items() if leaf in mark.attrs
-        }
-        sequence.source.skip(carried.step)
-
-    def go(self) -> None:
-        """Run to the end. Whatever stops it, the chunks that were computed are written."""
-        try:
-            with self.sequence.framework[1].observe(self.sequence.model, self.recorder):
-                self._run()
-            self.recorder.finish()
-        except BaseException:
-            with suppress(Exception):  # the first error goes first
-                self._commit()
-                self.worker.wait()
-            raise
-        finally:
-            self.worker.close()
-
-    def _run(self) -> None:
-        source, pending = self.sequence.source, deque[Future[Any]]()
-        while (x := source.take(self._count())) is not None:
-            output, self.state = self.sequence.step(x, self.state)
-            for hand_over in self.recorder.pending:
-                hand_over()
-            self._advance(x, output)
-            if self.sequence.chunk is None:
-                widths = sum(self.recorder.widths.values())
-                self.sequence.chunk = cutting.chunk_steps(self.sequence.memory, widths)
-            chunk_is_over = self.done % self.sequence.chunk == 0
-            pending.append(self._commit() if chunk_is_over else self.worker.submit(_nothing))
-            if len(pending) > AHEAD:
-                self.worker.wait(pending.popleft())
-            if self.progress is not None:
-                self.progress(self.done, source.steps or self.done)
-        self.worker.wait()
-
-    def _advance(self, x: Any, output: Any) -> None:
-        """Count a piece that was computed; let the steps near its events through."""
-        source, start = self.sequence.source, self.done
-        self.done += x.shape[source.axis]
-        if self.windows is not None:
-            events = self.windows.around.events(x, output, start, self.done)
-            known = None if self.done == source.steps else self.done
-            self.worker.submit(self.windows.decide, events, known)
-
-    def _count(self) -> int:
-        """Return how many steps to run: to the end of the piece at hand, or of the chunk."""
-        chunk = self.sequence.chunk
-        if chunk is None:
-            return FIRST
-        piece, begun = max(SHORTEST, chunk // PIECES), self.done % chunk
-        return min(piece - begun % piece, chunk - begun)
-
-    def _commit(self) -> Future[Any]:
-        """Let the chunk count once all of it is written."""
-        if self.trace is None:
-            return self.worker.submit(_nothing)
-        arrays: state.Arrays = []
-        facts = {**self.facts, "chunk": self.sequence.chunk}
-        facts["state"] = state.dump(self.state, arrays)
-
-        def commit(sink: TraceSink, step: int) -> None:
-            facts["layer_steps"] = dict(self.recorder.steps)
-            if self.windows is not None:
-                facts["held"] = {"from": len(arrays)}
-                facts["held"]["counts"] = self.windows.dump(arrays)
-            sink.commit(step, arrays, facts)
-
-        return self.worker.submit(commit, self.trace, self.done)
-
-
-def _nothing() -> None:
-    """Be done when everything before it is done."""

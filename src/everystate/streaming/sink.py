@@ -14,6 +14,7 @@ from everystate.recording.trace import Labels, build_leaf, leaf_path, root_attrs
 from everystate.storage import open_trace
 from everystate.storage.append import TraceAppender
 from everystate.storage.carried import Carried
+from everystate.storage.lossy import ERROR, Stored, encoded
 from everystate.storage.place import Place
 
 
@@ -33,6 +34,8 @@ class Outline:
         Takes a layer's path; returns its steps to record in all, None if nobody knows.
     block : int, optional
         Steps that are written together at most.
+    stored_as : {"float16", "bfloat16", "int8"}, optional
+        How numbers are kept. None: as they are.
     """
 
     model: str
@@ -41,6 +44,7 @@ class Outline:
     labels: tuple[Labels, Labels] = (None, None)
     total: Callable[[str], int | None] = lambda path: None
     block: int | None = None
+    stored_as: Stored | None = None
 
 
 class TraceSink:
@@ -65,11 +69,20 @@ class TraceSink:
     def take(self, recorded: Recorded) -> None:
         """Take further steps of one layer; blocks that they complete are written."""
         group = f"/{leaf_path(recorded.path, self.outline.layers)}"
-        leaf = build_leaf(recorded, *self.outline.labels)
+        leaf = self._kept(group, build_leaf(recorded, *self.outline.labels))
         total = self.outline.total(recorded.path)
         completed = self.appender.append(group, leaf, total, self.outline.block)
         if completed and self.commits_itself:
             self.appender.commit(begun=False)
+
+    def _kept(self, group: str, leaf: xr.Dataset) -> xr.Dataset:
+        """Return a leaf with the numbers to store, and the largest error that this has cost."""
+        if self.outline.stored_as is None:
+            return leaf
+        kept = encoded(leaf, self.outline.stored_as)
+        before = self.appender.mark.attrs.get(group, {})
+        errors = {name: e for name, e in kept.attrs.items() if name.startswith(ERROR)}
+        return kept.assign_attrs({name: max(e, before.get(name, 0)) for name, e in errors.items()})
 
     def flush(self) -> None:
         """Make everything taken so far readable."""

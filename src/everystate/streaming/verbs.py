@@ -42,10 +42,10 @@ def recording(
     progress : callable, optional
         Called with (steps done, steps in all) on the path that needs no framework.
     **streaming
-        ``store``, ``overwrite`` and ``reduce`` as of `record`, with ``along="time"``: the steps
-        are written as they come, and memory does not grow. Complete blocks can be read at once,
-        by others too, ``es.open_trace(store, incomplete="trim")``; ``recorder.flush()`` makes
-        everything so far readable.
+        ``store``, ``overwrite``, ``stored_as`` and ``reduce`` as of `record`, with
+        ``along="time"``: the steps are written as they come, and memory does not grow. Complete
+        blocks can be read at once, by others too, ``es.open_trace(store, incomplete="trim")``;
+        ``recorder.flush()`` makes everything so far readable.
 
     Yields
     ------
@@ -139,6 +139,9 @@ def record(
         Which axis of the input is time. None: the model's own layout tells.
     chunk : int, optional
         Steps that are run at once. None: as `memory` allows.
+    stored_as : {"float16", "bfloat16", "int8"}, optional
+        Keep smaller numbers; the error that they cost is measured, and stated in the trace as
+        ``storage_error_<variable>``. None: numbers as they were computed.
     around : Around, optional
         Store only the steps near events: given ones, or those whose score passes a threshold.
     reduce : reducer, several, or mapping by name, optional

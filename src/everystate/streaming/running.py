@@ -1,0 +1,217 @@
+"""`Run`: a model over a sequence, chunk after chunk, from the beginning or from where it stopped.
+
+The model runs in the caller's thread; replay, verification, compression and writing go on in
+another, one chunk behind at most. After each chunk the trace's mark says how far it is
+complete, and holds the state to go on from.
+"""
+
+import zlib
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from everystate.errors import ResumeError
+from everystate.recording.discovery import Framework, model_name
+from everystate.recording.observation import as_numpy
+from everystate.recording.recorder import Progress
+from everystate.recording.selection import Select
+from everystate.recording.stream import Step
+from everystate.recording.trace import Labels, leaf_path
+from everystate.storage.carried import Carried
+from everystate.storage.lossy import Stored
+from everystate.storage.mark import Mark
+from everystate.storage.place import Place
+from everystate.streaming import cutting, state
+from everystate.streaming.around import Windows
+from everystate.streaming.recorder import StreamRecorder
+from everystate.streaming.sink import TraceSink
+from everystate.streaming.source import Source
+from everystate.streaming.worker import Worker
+
+AHEAD: Final = 8
+"""Pieces that the model may be ahead of what is written."""
+PIECES: Final = 8
+"""Pieces that a chunk is computed in: the sooner the thread that writes has something to do."""
+SHORTEST: Final = 256
+"""Steps of a piece, at least."""
+FIRST: Final = 64
+"""Steps of the first chunk of a step function of the user's: it tells what a step takes."""
+
+
+@dataclass(eq=False)
+class Sequence:
+    """A sequence, a model, and how the one is run over the other.
+
+    Parameters
+    ----------
+    model, framework
+        The model, and the name and module of the framework that knows it.
+    select : Select
+        What to record; a window counted from the end is resolved already.
+    source : Source
+        The sequence.
+    step : callable
+        Runs one chunk.
+    chunk : int, optional
+        Steps of a chunk. None: the first one will tell.
+    memory : int
+        Bytes that it may take.
+    """
+
+    model: Any
+    framework: tuple[str, Framework]
+    select: Select
+    source: Source
+    step: Step
+    chunk: int | None
+    memory: int
+    layers: list[str] = field(default_factory=list)
+    stored_as: Stored | None = None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What must be the same to go on with it."""
+        beginning = as_numpy(self.source.peek(cutting.STEPS))
+        return {
+            "model": model_name(self.model),
+            "layers": self.layers,
+            "select": repr(self.select),
+            "steps": self.source.steps,
+            "stored_as": self.stored_as,
+            "beginning": zlib.crc32(beginning.tobytes()),
+        }
+
+    def total(self, path: str) -> int | None:
+        """Return how many steps of a layer will be recorded; None if nobody knows."""
+        steps = self.source.steps
+        return None if steps is None else len(self.select.steps(path, steps, 0))
+
+
+class Run:
+    """One run over a sequence, from its beginning or from where another was stopped."""
+
+    def __init__(
+        self,
+        sequence: Sequence,
+        sinks: list[Any],
+        labels: tuple[Labels, Labels],
+        progress: Progress | None,
+    ) -> None:
+        self.sequence, self.progress = sequence, progress
+        self.facts = sequence.facts
+        self.trace: TraceSink | None = None
+        self.windows: Windows | None = None
+        self.worker = Worker()
+        name = model_name(sequence.model)
+        self.recorder = StreamRecorder(
+            name, sequence.framework[0], sequence.select, sinks, labels, self.worker
+        )
+        self.done, self.state = 0, None
+
+    def stores(self, trace: TraceSink, windows: Windows | None) -> None:
+        """Say where the trace is stored, so that each chunk is made to count there."""
+        self.trace, self.windows = trace, windows
+        if trace.place.resumed is not None:
+            self._go_on(trace.place, trace.place.resumed)
+
+    def _go_on(self, place: Place, mark: Mark) -> None:
+        """Stand where the run before was stopped."""
+        carried, sequence = Carried.load(place.folder, mark), self.sequence
+        check_facts(place.folder, carried.facts, sequence)
+        self.done, sequence.chunk = carried.step, carried.facts["chunk"]
+        self.state = state.load(carried.facts["state"], carried.arrays)
+        if self.windows is not None:
+            held = carried.facts["held"]
+            self.windows.load(held["counts"], carried.arrays[held["from"] :])
+        self.recorder.steps = dict(carried.facts["layer_steps"])
+        leaves = {path: f"/{leaf_path(path, sequence.layers)}" for path in sequence.layers}
+        self.recorder.attrs = {
+            p: mark.attrs[leaf] for p, leaf in leaves.items() if leaf in mark.attrs
+        }
+        sequence.source.skip(carried.step)
+
+    def go(self) -> None:
+        """Run to the end. Whatever stops it, the chunks that were computed are written."""
+        try:
+            with self.sequence.framework[1].observe(self.sequence.model, self.recorder):
+                self._run()
+            self.recorder.finish()
+        except BaseException:
+            with suppress(Exception):  # the first error goes first
+                self._commit()
+                self.worker.wait()
+            raise
+        finally:
+            self.worker.close()
+
+    def _run(self) -> None:
+        source, pending = self.sequence.source, deque[Future[Any]]()
+        while (x := source.take(self._count())) is not None:
+            output, self.state = self.sequence.step(x, self.state)
+            for hand_over in self.recorder.pending:
+                hand_over()
+            self._advance(x, output)
+            if self.sequence.chunk is None:
+                widths = sum(self.recorder.widths.values())
+                self.sequence.chunk = cutting.chunk_steps(self.sequence.memory, widths)
+            chunk_is_over = self.done % self.sequence.chunk == 0
+            pending.append(self._commit() if chunk_is_over else self.worker.submit(_nothing))
+            if len(pending) > AHEAD:
+                self.worker.wait(pending.popleft())
+            if self.progress is not None:
+                self.progress(self.done, source.steps or self.done)
+        self.worker.wait()
+
+    def _advance(self, x: Any, output: Any) -> None:
+        """Count a piece that was computed; let the steps near its events through."""
+        source, start = self.sequence.source, self.done
+        self.done += x.shape[source.axis]
+        if self.windows is not None:
+            events = self.windows.around.events(x, output, start, self.done)
+            known = None if self.done == source.steps else self.done
+            self.worker.submit(self.windows.decide, events, known)
+
+    def _count(self) -> int:
+        """Return how many steps to run: to the end of the piece at hand, or of the chunk."""
+        chunk = self.sequence.chunk
+        if chunk is None:
+            return FIRST
+        piece, begun = max(SHORTEST, chunk // PIECES), self.done % chunk
+        return min(piece - begun % piece, chunk - begun)
+
+    def _commit(self) -> Future[Any]:
+        """Let the chunk count once all of it is written."""
+        if self.trace is None:
+            return self.worker.submit(_nothing)
+        arrays: state.Arrays = []
+        facts = {**self.facts, "chunk": self.sequence.chunk}
+        facts["state"] = state.dump(self.state, arrays)
+
+        def commit(sink: TraceSink, step: int) -> None:
+            facts["layer_steps"] = dict(self.recorder.steps)
+            if self.windows is not None:
+                facts["held"] = {"from": len(arrays)}
+                facts["held"]["counts"] = self.windows.dump(arrays)
+            sink.commit(step, arrays, facts)
+
+        return self.worker.submit(commit, self.trace, self.done)
+
+
+def _nothing() -> None:
+    """Be done when everything before it is done."""
+
+
+def check_facts(path: Path, then: Mapping[str, Any], sequence: Sequence) -> None:
+    """Raise `ResumeError` if a recording to go on with differs from the one that began."""
+    for name, now in sequence.facts.items():
+        if then[name] != now:
+            what = {"beginning": "the first steps of the input", "steps": "the length of the input"}
+            told = "" if name == "beginning" else f": {then[name]} and now {now}"
+            raise ResumeError(
+                f"{path}: the recording there differs in {what.get(name, name)}{told}. Go on with "
+                "what it began with, or record anew: overwrite=True instead of resume=True."
+            )
