@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -166,6 +167,8 @@ def test_a_step_of_ones_own(tmp_path):
 def test_selections(select, tmp_path, small_blocks):
     model, x = model_of("lstm"), data("lstm")
     got = es.record(model, x, store=tmp_path / "run.zarr", chunk=64, select=select)
+    if select.window == (-50, None):  # resolved beforehand, so that the kernel can be asked
+        select = replace(select, window=(T - 50, T))
     assert_same(got, es.record(model, x, select=select), 2e-3 if select.dtype else 1e-5)
 
 

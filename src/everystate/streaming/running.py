@@ -60,6 +60,12 @@ class Sequence:
         Steps of a chunk. None: the first one will tell.
     memory : int
         Bytes that it may take.
+    layers : list of str
+        Leaf paths of the model's layers.
+    stored_as : str, optional
+        How numbers are kept (see `everystate.storage.lossy`).
+    whole : bool
+        Whether it cannot be cut, so that the one chunk is all of it.
     """
 
     model: Any
@@ -71,6 +77,7 @@ class Sequence:
     memory: int
     layers: list[str] = field(default_factory=list)
     stored_as: Stored | None = None
+    whole: bool = False
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -180,6 +187,8 @@ class Run:
         chunk = self.sequence.chunk
         if chunk is None:
             return FIRST
+        if self.sequence.whole:
+            return chunk
         piece, begun = max(SHORTEST, chunk // PIECES), self.done % chunk
         return min(piece - begun % piece, chunk - begun)
 

@@ -123,7 +123,7 @@ def _settle(sequence: Sequence, *, own_step: bool) -> None:
     if source.steps is None or source.steps > chunk:
         cutting.check_whole(model_name(model), trial.reason, trial, source.steps, sequence.memory)
     module = sequence.framework[1]
-    sequence.chunk = source.steps
+    sequence.chunk, sequence.whole = source.steps, True
     sequence.step = lambda x, _: (module.call(model, (x,)), None)
 
 
