@@ -120,6 +120,7 @@ def main() -> None:
     """Record, ask, search and report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--characters", type=int, default=50_000, help="how many to read")
+    parser.add_argument("--samples", type=int, default=6000, help="how many a probe may use")
     parser.add_argument("--report", type=Path, help="where to write a report")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -135,7 +136,7 @@ def main() -> None:
         f"{'label':<22}{'units that follow it':<44}{'chance':>7}{'p':>7}{'probe':>9}{'control':>9}"
     )
     labels = labels_of(text)
-    split = Split(gap=LASTS, samples=6000, shifts=9)
+    split = Split(gap=LASTS, samples=arguments.samples, shifts=9)
     for name, known in labels.items():
         ask(layer, name, known, split)
     look_alike(layer, text, labels["inside quotes"])

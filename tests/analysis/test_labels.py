@@ -46,6 +46,13 @@ def test_steps_without_a_label_or_a_finite_state_do_not_count(make_layer):
     assert y.tolist() == [*(t for t in left if t != 5), *left, *left]
 
 
+def test_noughts_and_ones_are_truth_values(make_layer):
+    layer = make_layer("GRU", lengths=None)
+    for labels, dtype in (([0, 1] * 20 + [0], bool), ([0, 2] * 20 + [0], int)):
+        assert labelled_states(layer, np.array(labels), "h")[1].dtype == dtype
+    assert labelled_states(layer, np.array([0.0, 1.0] * 20 + [0.0]), "h")[1].dtype == float
+
+
 def test_labels_that_do_not_fit(make_layer):
     layer = make_layer("GRU")
     with pytest.raises(AnalysisError, match=r"labels have shape \(3,\), the steps \(3, 41\)"):

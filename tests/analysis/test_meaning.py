@@ -64,6 +64,13 @@ def test_the_figures_are_those_of_selectivity_and_probe(case):
     assert found.evidence["probe_control"] == read.control.max()
 
 
+def test_noughts_and_ones_are_truth_values(case):
+    trace, labels = case
+    numbers = {"quoted": labels["quoted"].astype(int)}
+    same = meanings(trace, {"quoted": labels["quoted"]}, shifts=39, split=SPLIT)
+    assert meanings(trace, numbers, shifts=39, split=SPLIT) == same
+
+
 def test_labels_that_no_unit_follows_make_no_finding(case):
     trace, _ = case
     other = (np.random.default_rng(32).random(24) < 0.5).repeat(50)

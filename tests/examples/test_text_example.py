@@ -53,7 +53,9 @@ def test_training_writes_what_the_example_reads(run_example, examples, tmp_path)
 
 
 def test_units_with_a_meaning_are_found(run_example, tmp_path):
-    printed = run_example("text/meaning.py", "--characters", "16000", "--report", "r.html")
+    printed = run_example(
+        "text/meaning.py", "--characters", "16000", "--samples", "1500", "--report", "r.html"
+    )
     bits = float(printed.split(" bits each")[0].split()[-1])
     assert bits < 2.3  # the network has learnt: an even guess has log2(74) = 6.2
     for name in ("inside quotes", "place in the word", "line ends after this"):

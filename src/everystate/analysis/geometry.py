@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from everystate import schema
-from everystate.analysis.features import COLUMN, features, within
+from everystate.analysis.features import COLUMN, Floats, features, within
 from everystate.analysis.layer import Layer, by_variable, dataset_of, states
 from everystate.errors import AnalysisError, SelectionError
 
@@ -42,7 +42,8 @@ def trajectory(
     Returns
     -------
     xarray.Dataset
-        ``trajectory`` (batch, time, component), in the units of the states, lazy if the trace is;
+        ``trajectory`` (batch, time, component), in the units of the states, lazy if the trace
+        is, NaN where a value is not finite;
         ``explained`` (component), share of the variance of the reference; ``loading`` (component,
         column), unit vectors whose largest entry is positive; ``mean`` (column).
 
@@ -77,16 +78,16 @@ def trajectory(
     mean, covariance = _moments(table if reference is None else _within(reference, variables))
     if not 0 < components <= mean.size:
         raise SelectionError(f"got components={components}, there are {mean.size} columns")
-    values, vectors = np.linalg.eigh(covariance.values)
-    if not values[-1] > _rounding(mean):
+    values, vectors = leading(covariance.values, components)
+    if not values[0] > _rounding(mean):
         raise AnalysisError("the states do not move: they have no principal components")
-    values, vectors = values[::-1][:components], vectors[:, ::-1][:, :components]
-    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(components)])
     labels = {name: table[name] for name in ("variable", schema.UNIT)}
     loading = xr.DataArray(vectors.T, labels, dims=("component", COLUMN))
     # Labels of a reference may be others; what counts is the place.
     mean = xr.DataArray(mean.values, labels, dims=COLUMN)
-    path = xr.dot(table - mean, loading, dim=COLUMN).transpose(..., "component")
+    path = xr.dot(table.where(_known(table)) - mean, loading, dim=COLUMN).transpose(
+        ..., "component"
+    )
     explained = values / np.trace(covariance.values)
     return xr.Dataset(
         {
@@ -96,6 +97,34 @@ def trajectory(
             "mean": mean,
         }
     )
+
+
+def leading(covariance: Floats, count: int) -> tuple[Floats, Floats]:
+    """Return the largest eigenvalues of a covariance, descending, and their unit eigenvectors.
+
+    Parameters
+    ----------
+    covariance : ndarray, shape (columns, columns)
+        Symmetric.
+    count : int
+        How many.
+
+    Returns
+    -------
+    values : ndarray, shape (count,)
+    vectors : ndarray, shape (columns, count)
+        Each signed so that its largest entry is positive.
+
+    Examples
+    --------
+    >>> values, vectors = leading(np.array([[2.0, 0.0], [0.0, 5.0]]), 1)
+    >>> values.tolist(), vectors.tolist()
+    ([5.0], [[0.0], [1.0]])
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
+    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)])
+    return values, vectors * signs
 
 
 def participation_ratio(layer: Layer) -> xr.Dataset:
@@ -157,10 +186,16 @@ def _within(layer: Layer, variables: str | Sequence[str]) -> xr.DataArray:
     return features(layer, variables).where(within(layer)).astype(np.float64)
 
 
+def _known(table: xr.DataArray) -> xr.DataArray:
+    """Return which steps have finite values only."""
+    known: xr.DataArray = xr.apply_ufunc(np.isfinite, table, dask="allowed").all(COLUMN)
+    return known
+
+
 def _moments(table: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
     """Return mean (column) and covariance (column, other column) over steps with finite values."""
     samples = [dim for dim in table.dims if dim != COLUMN]
-    known: xr.DataArray = xr.apply_ufunc(np.isfinite, table, dask="allowed").all(COLUMN)
+    known = _known(table)
     count = known.sum()
     if int(count) < 2:
         raise AnalysisError(f"{int(count)} steps have finite values only, at least 2 are needed")

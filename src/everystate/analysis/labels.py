@@ -28,7 +28,8 @@ def labelled_states(
         One layer of a trace.
     labels : array-like
         One label for each row and step, or for each step alone, which then holds for every row.
-        A step whose label is NaN does not count.
+        A step whose label is NaN does not count. Whole numbers that are all 0 or 1 are truth
+        values.
     variables : str or sequence of str
         See `everystate.analysis.features.features`.
 
@@ -66,6 +67,8 @@ def labelled_states(
     if np.issubdtype(y.dtype, np.floating):
         known &= ~np.isnan(y)
     x, y = x[known], y[known]
+    if np.issubdtype(y.dtype, np.integer) and np.isin(y, (0, 1)).all():
+        y = y.astype(bool)
     if y.size == 0 or (y == y[0]).all():
         raise AnalysisError(f"all of the {y.size} steps that count have the same label")
     names = {name: table[name] for name in ("variable", schema.UNIT)}

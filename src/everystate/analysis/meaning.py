@@ -108,7 +108,8 @@ def _of_layer(
         return
     # A count is a quantity: a probe would take whole numbers for classes.
     y = np.asarray(known)
-    read = probe(layer, y if y.dtype == bool else y.astype(np.float64), split=split)
+    truth = y.dtype == bool or (np.issubdtype(y.dtype, np.integer) and np.isin(y, (0, 1)).all())
+    read = probe(layer, y.astype(bool if truth else np.float64), split=split)
     variable, unit = str(single["variable"].values[best]), single[schema.UNIT].values[best].item()
     evidence = {
         "label": name,
@@ -120,7 +121,7 @@ def _of_layer(
         "probe": float(read.score),
         "probe_control": float(read.control.max()),
     }
-    message = _message(evidence, single.selectivity.values, y.dtype == bool)
+    message = _message(evidence, single.selectivity.values, truth)
     plot = Plot("lines", variable, (unit,))
     yield Finding("meaning", "info", path, message, evidence, FORMULA, CAUTION, plot)
 

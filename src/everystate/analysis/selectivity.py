@@ -14,6 +14,8 @@ from everystate.analysis.layer import Layer
 from everystate.errors import AnalysisError
 
 NEEDED_BY: Final = "selectivity"
+BLOCK: Final = 32
+"""Columns that are ranked at a time."""
 
 
 def selectivity(
@@ -88,13 +90,11 @@ def selectivity(
     """
     states, y = labelled_states(layer, labels, variables)
     target = _target(y)
-    # Ranks, not values: a column that is centred and divided gives both measures by one product.
-    ranks: Floats = extra("scipy.stats", NEEDED_BY).rankdata(states.values, axis=0)
-    ranks = ranks - ranks.mean(axis=0)
-    columns = _columns(ranks, y)
     by = shifts_of(y.size, shifts, least_shift, seed)
-    own = target @ columns
-    chance = np.stack([np.roll(target, k) for k in by]) @ columns
+    targets = np.stack([target, *(np.roll(target, k) for k in by)])
+    # Some columns at a time: ranks are several times as large as the states.
+    parts = [states.values[:, k : k + BLOCK] for k in range(0, states.shape[1], BLOCK)]
+    own, *chance = np.concatenate([targets @ _ranks(part, y) for part in parts], axis=1)
     strongest = np.abs(chance).max(axis=1)
     found = {
         "selectivity": ("column", own),
@@ -105,7 +105,10 @@ def selectivity(
     return xr.Dataset(found, {"shift": by, **names})
 
 
-def _columns(ranks: Floats, y: npt.NDArray[Any]) -> Floats:
+def _ranks(x: Floats, y: npt.NDArray[Any]) -> Floats:
+    """Return ranks, centred and divided so that a product with the target is the measure."""
+    ranks: Floats = extra("scipy.stats", NEEDED_BY).rankdata(x, axis=0)
+    ranks -= ranks.mean(axis=0)
     if y.dtype == bool:
         return ranks * (2.0 / len(ranks))  # difference of mean ranks, in units of half the samples
     size: Floats = np.sqrt((ranks**2).sum(axis=0))

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from everystate import schema
+from everystate.analysis.geometry import leading
 from everystate.analysis.layer import Layer, dataset_of, states
 from everystate.errors import SelectionError
 from everystate.views import palettes
@@ -67,11 +68,10 @@ def prepare_trajectory(
             f"{x.shape[1]} units and {x.shape[0]} such steps. Record more of them."
         )
     x -= x.mean(axis=0)
-    sizes, vectors = np.linalg.eigh(x.T @ x / len(x))
-    v = vectors[:, :-3:-1]
-    v = v * np.sign(v[np.abs(v).argmax(axis=0), [0, 1]])
-    total = sizes.sum()
-    share = sizes[:-3:-1] / total if total > 0 else np.full(2, np.nan)
+    covariance = x.T @ x / len(x)
+    sizes, v = leading(covariance, 2)
+    total = np.trace(covariance)
+    share = sizes / total if total > 0 else np.full(2, np.nan)
     return xr.Dataset(
         {
             "position": (("component", schema.TIME), (x @ v).T + 0.0),
