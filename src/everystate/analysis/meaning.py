@@ -108,7 +108,7 @@ def _of_layer(
         return
     # A count is a quantity: a probe would take whole numbers for classes.
     y = np.asarray(known)
-    truth = y.dtype == bool or (np.issubdtype(y.dtype, np.integer) and np.isin(y, (0, 1)).all())
+    truth = not np.issubdtype(y.dtype, np.floating) and bool(np.isin(y, (0, 1)).all())
     read = probe(layer, y.astype(bool if truth else np.float64), split=split)
     variable, unit = str(single["variable"].values[best]), single[schema.UNIT].values[best].item()
     evidence = {
