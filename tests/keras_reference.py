@@ -113,6 +113,25 @@ def random(*shape: int, seed: int, dtype: str = "float32") -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(dtype)
 
 
+def gradient(f: Any, x: np.ndarray) -> np.ndarray:
+    """Return the gradient of a scalar function of a tensor, by the back end's own means."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return numpy(jax.grad(f)(keras.ops.convert_to_tensor(x)))
+    if keras.backend.backend() == "torch":
+        a = keras.ops.convert_to_tensor(x).detach().requires_grad_()
+        f(a).backward()
+        return numpy(a.grad)
+    import tensorflow as tf
+
+    a = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(a)
+        y = f(a)
+    return numpy(tape.gradient(y, a))
+
+
 def recurrent(model: Any) -> Iterator[Any]:
     """Yield every recurrent layer inside a model."""
     yield from (a for a in model._flatten_layers() if isinstance(a, keras.layers.RNN))

@@ -15,6 +15,7 @@ PROJECTED_UNIT: Final = "projected_unit"
 FEATURE: Final = "feature"
 LENGTH: Final = "length"
 STEP: Final = "step"
+EPOCH: Final = "epoch"
 
 H: Final = "h"
 C: Final = "c"

@@ -70,6 +70,8 @@ def _check(x: Any, expected: Any) -> None:
             f"the input has dtype {x.dtype}, expected numbers. Try x.astype('float32')."
         )
     got, wanted = getattr(x, "shape", None), getattr(expected, "shape", None)
+    if got is not None and 0 in got:
+        raise InputError(f"the input of shape {tuple(got)} is empty; there is nothing to record.")
     if got is None or wanted is None:
         return
     if len(got) != len(wanted) or any(b not in (None, a) for a, b in zip(got, wanted, strict=True)):

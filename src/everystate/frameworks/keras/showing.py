@@ -45,8 +45,7 @@ def showing(layer: keras.Layer) -> Iterator[Shown]:
     with ExitStack() as stack:
         stack.enter_context(one_kernel_each(layer))
         for path, inner in recurrent_layers(layer):
-            below = path.partition("/")[2] or path
-            stack.enter_context(replaced(inner, "inner_loop", _Loop(below, inner, shown)))
+            stack.enter_context(replaced(inner, "inner_loop", _Loop(path, inner, shown)))
         yield shown
 
 
@@ -72,7 +71,7 @@ class _Loop:
             flat = tree.flatten(start)
             names = state_names(cell, len(flat))
             first = {f"initial_{n}": a for n, a in zip(names, flat, strict=True)}
-            self.shown.leaves[path] = {**leaf, **first}
+            self.shown.leaves[path.partition("/")[2] or path] = {**leaf, **first}
         self.shown.final += final
         if found is not None:  # what Keras puts out at masked steps differs by back end
             return self.loop(sequences, initial_state, mask=mask, training=training)

@@ -12,7 +12,9 @@ from everystate.frameworks.keras.showing import showing
 from everystate.recording.unrolled import LayerStates, States, Unrolled
 
 
-def unroll(layer: Any, x: Tensor, initial_state: Any = None, **options: Any) -> Unrolled:
+def unroll(
+    layer: Any, x: Tensor, initial_state: Any = None, mask: Any = None, training: bool = False
+) -> Unrolled:
     """Run a Keras layer or cell and return all its states, differentiable.
 
     Parameters
@@ -23,8 +25,10 @@ def unroll(layer: Any, x: Tensor, initial_state: Any = None, **options: Any) -> 
         The input.
     initial_state : tensor or list of tensor, optional
         As the layer takes it. None: zeros.
-    **options
-        ``mask`` and ``training``, as the layer takes them.
+    mask : tensor of bool, shape (batch, time), optional
+        Which steps count. None: all.
+    training : bool
+        Whether dropout is active.
 
     Returns
     -------
@@ -48,6 +52,7 @@ def unroll(layer: Any, x: Tensor, initial_state: Any = None, **options: Any) -> 
             )
         layer = layers.RNN(layer, return_sequences=True)
     x = keras.ops.convert_to_tensor(x)
+    options = {"mask": mask, "training": training}
     if initial_state is not None:
         options["initial_state"] = initial_state
     with showing(layer) as shown:

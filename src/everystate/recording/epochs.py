@@ -1,0 +1,68 @@
+"""The same probe through training: one trace an epoch, all of them in one, along ``epoch``."""
+
+from typing import Any
+
+import xarray as xr
+
+from everystate import schema
+from everystate.errors import SelectionError
+from everystate.recording.join import worst
+
+
+class Epochs:
+    """Gathers the traces of a probe.
+
+    Parameters
+    ----------
+    every : int
+        Record each `every`-th epoch, from the first on.
+
+    Raises
+    ------
+    SelectionError
+        If `every` is no whole number of epochs, 1 or more.
+    """
+
+    def __init__(self, every: int = 1) -> None:
+        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+            raise SelectionError(f"every={every!r}: expected a whole number of epochs, 1 or more.")
+        self.every = every
+        self._traces: dict[int, xr.DataTree] = {}
+
+    def wants(self, epoch: int) -> bool:
+        """Whether an epoch, counted from 0, is to be recorded."""
+        return epoch % self.every == 0
+
+    def joined(self, epoch: int, trace: xr.DataTree) -> xr.DataTree:
+        """Take the trace of one epoch and return all there are in one, along ``epoch``.
+
+        Parameters
+        ----------
+        epoch : int
+            Counted from 0.
+        trace : xarray.DataTree
+            What the probe gave; of the same layers, rows and steps in every epoch.
+
+        Returns
+        -------
+        xarray.DataTree
+            Each variable has ``epoch`` as its first dimension.
+        """
+        self._traces[epoch] = trace
+        leaves = {leaf.path: self._leaf(leaf.path) for leaf in trace.leaves}
+        return xr.DataTree.from_dict({"/": xr.Dataset(attrs=trace.attrs), **leaves})
+
+    def _leaf(self, path: str) -> xr.Dataset:
+        found = [trace[path].to_dataset() for trace in self._traces.values()]
+        epochs = xr.Variable(schema.EPOCH, list(self._traces), {"long_name": "epoch, from 0"})
+        joined = xr.concat(
+            found,
+            xr.DataArray(epochs, name=schema.EPOCH, coords={schema.EPOCH: epochs}),
+            data_vars="all",
+            coords="minimal",
+            compat="equals",
+            join="exact",
+        )
+        attrs: dict[str, Any] = worst([part.attrs for part in found])  # type: ignore[arg-type]
+        attrs.pop("weights_sha256", None)  # each epoch has its own
+        return joined.assign_attrs(attrs)
