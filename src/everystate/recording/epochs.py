@@ -24,7 +24,7 @@ class Epochs:
     """
 
     def __init__(self, every: int = 1) -> None:
-        if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+        if type(every) is not int or every < 1:
             raise SelectionError(f"every={every!r}: expected a whole number of epochs, 1 or more.")
         self.every = every
         self._traces: dict[int, xr.DataTree] = {}
@@ -63,6 +63,6 @@ class Epochs:
             compat="equals",
             join="exact",
         )
-        attrs: dict[str, Any] = worst([part.attrs for part in found])  # type: ignore[arg-type]
+        attrs: dict[str, Any] = worst([part.attrs for part in found])
         attrs.pop("weights_sha256", None)  # each epoch has its own
         return joined.assign_attrs(attrs)

@@ -37,6 +37,18 @@ def without_gradients() -> AbstractContextManager[object]:
     return nullcontext()
 
 
+def computed_in(dtype: str) -> str:
+    """Return the precision that a layer of some dtype computes in.
+
+    Not always its own: without ``jax_enable_x64`` JAX makes float32 of float64, and on PyTorch
+    ``keras.ops.matmul`` multiplies float64 in float32.
+    """
+    if dtype != "float64":
+        return dtype
+    one = keras.ops.ones((1, 1), dtype)
+    return str(keras.backend.standardize_dtype(keras.ops.matmul(one, one).dtype))
+
+
 def as_array(x: Tensor) -> npt.NDArray[Any]:
     """Return a tensor or variable as a NumPy array, half precision as float32 (which is exact)."""
     a = np.asarray(keras.ops.convert_to_numpy(x))

@@ -9,7 +9,14 @@ import numpy.typing as npt
 from keras import layers, tree
 
 from everystate.errors import ReplayMismatchError
-from everystate.frameworks.keras.backend import Tensor, flat, native, stacked, time_major
+from everystate.frameworks.keras.backend import (
+    Tensor,
+    computed_in,
+    flat,
+    native,
+    stacked,
+    time_major,
+)
 from everystate.frameworks.keras.finding import leaves
 from everystate.frameworks.keras.kinds import equations, kind_of, state_names, weights_of
 from everystate.frameworks.keras.masks import Valid, valid_steps
@@ -126,7 +133,7 @@ class Run:
             "lengths": None if valid is None else valid.lengths,
             "skipped": None if valid is None else valid.skipped,
             "reverse": self.layer.go_backwards,
-            "precision": self.layer.compute_dtype,
+            "precision": computed_in(self.layer.compute_dtype),
             "attrs": attrs,
         }
 
@@ -139,7 +146,7 @@ class Run:
         if valid is not None:
             worked = valid.worked[::-1] if self.layer.go_backwards else valid.worked
             a, b = a[worked], b[worked]
-        limit = TOLERANCE.get(self.layer.compute_dtype, 1e-4)
+        limit = TOLERANCE.get(computed_in(self.layer.compute_dtype), TOLERANCE["float32"])
         worst = max(_error(*pair) for pair in [(a, b), *pairs])
         if worst > limit:
             raise ReplayMismatchError(

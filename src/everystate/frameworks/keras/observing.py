@@ -1,6 +1,6 @@
 """Observing: a model's recurrent layers are watched as long as a block lasts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any, Final
@@ -14,7 +14,7 @@ from everystate.frameworks.keras.replacing import replaced
 from everystate.frameworks.keras.watching import Watcher
 from everystate.recording.recorder import Recorder, warn
 
-COMPILED: Final = ("predict", "test", "train")
+COMPILED: Final = ("predict_function", "test_function", "train_function")
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def observe(model: Any, recorder: Recorder) -> Iterator[None]:
         for watcher in watchers:
             stack.enter_context(replaced(watcher.layer, "inner_loop", watcher))
         yield
-    _warn_never_called(model, [w.path for w in watchers if not w.called])
+    _warn_of_unseen(model, watchers)
 
 
 def _as_run(call: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:
@@ -51,17 +51,18 @@ def _as_run(call: Callable[..., Any], recorder: Recorder) -> Callable[..., Any]:
     return run
 
 
-def _warn_never_called(model: keras.Layer, paths: list[str]) -> None:
-    if not paths:
+def _warn_of_unseen(model: keras.Layer, watchers: Iterable[Watcher]) -> None:
+    """Warn of layers that were not called, or in a compiled function, where they are not seen."""
+    unseen = [w for w in watchers if w.compiled or not w.called]
+    if not unseen:
         return
-    compiled = [name for name in COMPILED if getattr(model, f"{name}_function", None) is not None]
+    compiled = any(getattr(model, name, None) is not None for name in COMPILED)
     cause = (
-        f"Its {', '.join(compiled)} function is compiled, and a compiled model's layers are not "
-        "seen: call model(x) instead, or compile the model with run_eagerly=True."
-        if compiled
-        else "They are unused, or the model was compiled by tf.function or jax.jit before."
+        "The model was compiled, as predict, evaluate, fit, tf.function and jax.jit do it, and "
+        "what is compiled cannot be observed: call model(x) inside the block, or first "
+        "model.compile(..., run_eagerly=True)."
+        if compiled or any(w.compiled for w in unseen)
+        else "They are unused, or a function that was compiled before called them."
     )
-    warn(
-        f"these layers were never called while recording, so the trace lacks them: "
-        f"{', '.join(paths)}. {cause}"
-    )
+    paths = ", ".join(w.path for w in unseen)
+    warn(f"calls of these layers were not seen, so the trace lacks them: {paths}. {cause}")

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers
 
-from everystate.errors import UnsupportedModelError
 from everystate.frameworks.keras.backend import (
     Tensor,
     is_compiled,
@@ -36,6 +35,8 @@ class Watcher:
         self.path, self.layer, self.recorder = path, layer, recorder
         self.loop = layer.inner_loop
         self.called = False
+        self.compiled = False
+        """Whether a function around it was compiled meanwhile, whose calls are not seen."""
 
     def __call__(
         self, sequences: Tensor, initial_state: Any, mask: Any = None, training: bool = False
@@ -45,11 +46,8 @@ class Watcher:
         if is_described(sequences):
             return self.loop(sequences, initial_state, **given)
         if is_compiled(sequences):
-            raise UnsupportedModelError(
-                f"{self.path}: the model is being compiled, as predict, evaluate, fit, tf.function "
-                "and jax.jit do it, and a compiled model's layers cannot be observed. Call "
-                "model(x) inside the block, or model.compile(..., run_eagerly=True) first."
-            )
+            self.compiled = True
+            return self.loop(sequences, initial_state, **given)
         check_input(self.path, self.layer.cell, sequences)
         self.called = True
         replay = self._follows_from_outputs(training)

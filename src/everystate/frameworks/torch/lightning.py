@@ -11,7 +11,7 @@ from everystate.recording.epochs import Epochs
 from everystate.recording.selection import Select
 
 
-class RecordStates(pl.Callback):  # type: ignore[misc]
+class RecordStates(pl.Callback):
     """Record a probe after each `every`-th epoch of ``trainer.fit``, along a dimension ``epoch``.
 
     The module is called as ``module(x)``, in evaluation mode and without gradients; the mode of
