@@ -14,7 +14,8 @@ def oracle(values, limit, width):
     fine = [not known or sum(known) / len(known) >= limit for known in there]
     for s in ends:
         if all(fine[s:]):
-            return s if any(there[s:]) else None
+            above = (t for t in range(s, len(values)) if values[t] >= limit)
+            return next(above) if any(there[s:]) else None
     return None
 
 
@@ -33,6 +34,14 @@ def test_a_dip_at_the_end_is_the_end_of_it():
     assert since(np.array([1.0, 1.0, 0.0]), 0.5, 1) is None
     assert since(np.array([0.0, 1.0, 1.0]), 0.5, 1) == 1
     assert since(np.array([1.0, 1.0]), 0.5, 9) == 0
+
+
+def test_a_jump_is_found_exactly():
+    for jump in (0, 1, 17, 40):
+        values = np.where(np.arange(60) < jump, 0.0, 0.6)
+        assert since(values, 0.3, 20) == jump
+        with mutations.must_be_noticed("one step late"):
+            assert since(np.roll(values, 1), 0.3, 20) == jump
 
 
 def test_nothing_known_is_nothing_said():

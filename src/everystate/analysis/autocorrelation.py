@@ -84,7 +84,7 @@ def decorrelation(layer: Layer, longest: int | None = None) -> xr.Dataset:
     values = by_unit(in_reading_order(finite(layer[name]), layer))
     if schema.BATCH not in values.dims:
         values = values.expand_dims(schema.BATCH)
-    longest = longest or max(1024, layer_module.SAMPLES // max(1, values.sizes[schema.BATCH]))
+    longest = longest or max(1024, 4 * layer_module.SAMPLES // max(1, values.sizes[schema.BATCH]))
     values = values.isel({schema.TIME: slice(-longest, None)})
     if values.chunks is not None:
         values = values.chunk({schema.TIME: -1, schema.BATCH: -1})

@@ -23,7 +23,7 @@ from everystate.analysis.stuck import stuck
 
 LARGE: Final = 1 << 28
 """Bytes from which a layer is read in chunks, where Dask is installed."""
-CHUNK: Final = 1 << 25
+CHUNK: Final = 1 << 22
 """Bytes of a chunk of one variable."""
 NAMED: Final = 4
 """Units that a sentence names; the evidence has them all."""
@@ -98,7 +98,12 @@ def in_chunks(layer: xr.Dataset) -> xr.Dataset:
     except ImportError:
         return layer
     widest = max(layer[name].nbytes for name in layer.data_vars)
-    return layer.chunk({schema.TIME: max(1, layer.sizes[schema.TIME] * CHUNK // widest)})
+    steps = layer.sizes[schema.TIME] * CHUNK // widest
+    stored = max(
+        layer[name].encoding.get("preferred_chunks", {}).get(schema.TIME, 1)
+        for name in layer.data_vars
+    )
+    return layer.chunk({schema.TIME: max(1, steps // stored) * stored})
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from everystate.errors import TraceFormatError
 Layer = xr.Dataset | xr.DataTree
 """A leaf of a trace, or the dataset in it; with or without the ``batch`` dimension."""
 
-SAMPLES: Final = 1 << 16
+SAMPLES: Final = 1 << 14
 """Most samples of a unit that are held at once, where a figure cannot be computed in passing."""
 GOLDEN: Final = (5**0.5 - 1) / 2
 """Multiples of it, modulo 1, spread evenly however many there are, and in step with no period."""

@@ -52,7 +52,7 @@ def half_life(layer: Layer) -> xr.Dataset:
     mean gate promises more memory than there was. The mean of half-lives, over steps or units,
     is worse still: the longest one decides it alone.
 
-    *Many samples.* Of more than 65,536 values of a unit the median is that of a part, of rows
+    *Many samples.* Of more than 16,384 values of a unit the median is that of a part, of rows
     and steps spread evenly (`everystate.analysis.layer.sampled`); the average is over all.
 
     *The direct path only.* What leaves a unit can come back through the recurrent weights, so

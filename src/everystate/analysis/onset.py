@@ -9,9 +9,10 @@ Floats = npt.NDArray[np.float64]
 def since(values: Floats, limit: float, width: int) -> int | None:
     r"""Return the first place from which a series stays at or above a limit, to its end.
 
-    Judged by the means over the `width` steps from each place on: the result is the least
-    :math:`s` with :math:`\frac{1}{w} \sum_{k<w} x_{t+k} \ge \text{limit}` for all
-    :math:`s \le t \le T - w`.
+    Judged by the means over the `width` steps from each place on: with the least :math:`s` for
+    which :math:`\frac{1}{w} \sum_{k<w} x_{t+k} \ge \text{limit}` for all :math:`s \le t \le T -
+    w`, the result is the first place from :math:`s` on with :math:`x_t \ge \text{limit}`. A jump
+    is found exactly.
 
     Parameters
     ----------
@@ -42,4 +43,6 @@ def since(values: Floats, limit: float, width: int) -> int | None:
     means = (total[width:] - total[:-width]) / np.maximum(n, 1)
     below = np.flatnonzero((n > 0) & (means < limit - 1e-12))
     start = int(below[-1]) + 1 if below.size else 0
-    return start if start < len(means) and n[start:].any() else None
+    if start >= len(means) or not n[start:].any():
+        return None
+    return start + int(np.flatnonzero(values[start:] >= limit - 1e-12)[0])

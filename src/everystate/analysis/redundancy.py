@@ -43,7 +43,7 @@ def correlation(layer: Layer) -> xr.Dataset:
 
     Notes
     -----
-    Of more than 65,536 samples a part is taken, of rows and steps spread evenly
+    Of more than 16,384 samples a part is taken, of rows and steps spread evenly
     (`everystate.analysis.layer.sampled`). Neighbouring steps are alike: the number of samples says
     little about how certain a correlation is.
 

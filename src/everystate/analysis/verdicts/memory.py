@@ -70,8 +70,8 @@ def _short(case: Case, found: xr.Dataset, trained_on: int) -> Iterator[Finding]:
         kind="memory",
         severity="info",
         layer=case.layer,
-        message=f"no unit has a half-life above {number(longest)} steps, the training windows "
-        f"were {trained_on:,}: shorter windows might do as well.",
+        message=f"no half-life is longer than {number(longest)} steps, the training windows were "
+        f"{trained_on:,}: shorter windows might do as well.",
         evidence={"longest": longest, "trained_on": trained_on},
         formula=FORMULA,
         caution=CAUTION,
