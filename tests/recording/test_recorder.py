@@ -311,7 +311,8 @@ class TestRefused:
             _ = recorder().trace
         assert str(caught.value) == (
             "no recurrent layer of Model was called while recording. Call the model inside the "
-            "block, and as a whole: a forward method called directly is not seen."
+            "block, and as a whole: a forward method called directly is not seen. A function, or a "
+            "model that is a file, is called by the recorder: rec.run(x)."
         )
 
     def test_a_run_without_a_recurrent_layer(self):

@@ -257,7 +257,8 @@ class Recorder:
             )
         return NothingRecordedError(
             f"no recurrent layer of {self.model} was called while recording. Call the model "
-            "inside the block, and as a whole: a forward method called directly is not seen."
+            "inside the block, and as a whole: a forward method called directly is not seen. "
+            "A function, or a model that is a file, is called by the recorder: rec.run(x)."
         )
 
     def _joined(self, path: str, sequences: list[Recorded]) -> Recorded:

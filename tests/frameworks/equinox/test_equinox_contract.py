@@ -83,6 +83,9 @@ class TestEquinox(FrameworkContract):
         found["cells/gru"]["initial_h"] = START["gru"][None]
         return found
 
+    def results(self, model):
+        return [np.asarray(model(*self.inputs()))]  # as its user calls it
+
     def state(self, model):
         return [type(part) for part in (model, *model.cells.values())]
 

@@ -138,6 +138,10 @@ def test_methods_of_other_frameworks_are_not_claimed():
 def test_what_holds_no_states_is_refused():
     with pytest.raises(NothingRecordedError, match=r"double has no lax\.scan"):
         es.record(double, X)
+    with es.recording(integrate) as rec:
+        integrate(X, jnp.zeros((B, D)))
+    with pytest.raises(NothingRecordedError, match=r"called by the recorder: rec\.run\(x\)"):
+        _ = rec.trace
     with pytest.raises(NothingRecordedError, match=r"while_loop.*no fixed number of steps"):
         es.record(jax.jit(until_large), X)
     with pytest.raises(UnsupportedModelError, match=r"got the function integrate.*tap_scans"):

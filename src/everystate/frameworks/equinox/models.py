@@ -7,7 +7,7 @@ from typing import Any, Final
 import equinox as eqx
 
 from everystate.frameworks.equinox.cells import places, watching
-from everystate.frameworks.jax.running import WATCHERS, Target, block_of, observed
+from everystate.frameworks.jax.running import WATCHERS, Target, watched_calls
 from everystate.recording.recorder import Recorder
 
 _JITTED: Final[Any] = type(eqx.filter_jit(lambda: None))
@@ -24,28 +24,31 @@ def layers(model: eqx.Module) -> Sequence[str] | None:
 
 
 def observe(model: eqx.Module, recorder: Recorder) -> AbstractContextManager[object]:
-    """Return a context in which the recorder's `run` hands over every state."""
-    return observed(model, recorder)
+    """Return a context in which a call of the model hands over every state."""
+    return watched_calls(model, recorder, _target)
 
 
 def call(model: Any, inputs: Sequence[Any]) -> object:
-    """Call the model once; while it is recorded, with its scans tapped."""
-    block = block_of(model)
-    if block is None:
-        return model(*inputs)
+    """Call the model once."""
+    return model(*inputs)
+
+
+def _target(model: Any) -> Target:
     inner, run = _taken_apart(model)
-    return block.call(Target(run, (inner,), key="equinox"), inputs)
+    return Target(run, (inner,), key="equinox")
 
 
 def _taken_apart(model: Any) -> tuple[Any, Callable[..., Any]]:
     """Return a module, and how to call it: `eqx.filter_jit` has taken it apart, so anew."""
     if type(model) is _JITTED:
-        return model.__wrapped__, lambda own, *inputs: eqx.filter_jit(own)(*inputs)
+        return model.__wrapped__, lambda own, *inputs, **named: eqx.filter_jit(own)(
+            *inputs, **named
+        )
     return model, _call
 
 
-def _call(model: Any, *inputs: Any) -> Any:
-    return model(*inputs)
+def _call(model: Any, *inputs: Any, **named: Any) -> Any:
+    return model(*inputs, **named)
 
 
 WATCHERS.append(watching)

@@ -8,7 +8,7 @@ import flax.linen as nn
 from flax import nnx
 
 from everystate.frameworks.flax import graphs, linen
-from everystate.frameworks.jax.running import WATCHERS, Target, block_of, observed
+from everystate.frameworks.jax.running import WATCHERS, block_of, observed, watched_calls
 from everystate.recording.recorder import Recorder
 
 
@@ -27,19 +27,20 @@ def layers(model: Any) -> Sequence[str] | None:
 
 
 def observe(model: Any, recorder: Recorder) -> AbstractContextManager[object]:
-    """Return a context in which the recorder's `run` hands over every state."""
-    _target(model)
+    """Return a context in which a call of an NNX model hands over every state.
+
+    Of a Linen model, a call by the recorder's `run`.
+    """
+    if isinstance(model, nnx.Module):
+        return watched_calls(model, recorder, graphs.target)
+    linen.target(model)
     return observed(model, recorder)
 
 
 def call(model: Any, inputs: Sequence[Any]) -> object:
     """Call the model once; while it is recorded, with its scans tapped."""
-    block = block_of(model)
-    return model(*inputs) if block is None else block.call(_target(model), inputs)
-
-
-def _target(model: Any) -> Target:
-    return graphs.target(model) if isinstance(model, nnx.Module) else linen.target(model)
+    block = None if isinstance(model, nnx.Module) else block_of(model)
+    return model(*inputs) if block is None else block.call(linen.target(model), inputs)
 
 
 WATCHERS.append(linen.watching)

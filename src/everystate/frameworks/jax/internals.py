@@ -4,10 +4,11 @@ Read in JAX 0.10. What is public is taken from `jax`, `jax.core` and `jax.extend
 needs it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import jax
 from jax._src import config
 from jax._src.sharding_impls import UNSPECIFIED  # type: ignore[attr-defined]
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
@@ -56,3 +57,18 @@ def shardings(params: Mapping[str, Any], key: str) -> list[Any]:
 def closed(jaxpr: Any) -> ClosedJaxpr:
     """Return a jaxpr with its constants, of which an open one has none."""
     return jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ())
+
+
+def differs(a: Any, axes: Iterable[str], *, told: bool) -> bool:
+    """Whether an array may differ from device to device along some axes of ``shard_map``.
+
+    Parameters
+    ----------
+    a : array
+        An array within the function.
+    axes : iterable of str
+        The axes of the mesh.
+    told : bool
+        Whether JAX keeps account of it (``check_vma``). If not, it may.
+    """
+    return not told or bool(set(axes) & jax.typeof(a).manual_axis_type.varying)

@@ -1,12 +1,15 @@
 """Calling a model with its scans tapped, and handing what they carry to a recorder."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+import jax
+
 from everystate.frameworks.jax.observations import observations
 from everystate.frameworks.jax.scans import check_tapped, nothing_in
+from everystate.frameworks.jax.swapping import as_it_was, watched
 from everystate.frameworks.jax.tracing import Arguments, Compiled, Traced, Watching, trace
 from everystate.recording.recorder import Recorder
 
@@ -65,8 +68,19 @@ class Block:
         self.model, self.recorder = model, recorder
         self._compiled: dict[Any, Compiled] = {}
 
-    def call(self, target: Target, inputs: Sequence[Any]) -> Any:
+    def call(
+        self, target: Target, inputs: Sequence[Any], named: Mapping[str, Any] | None = None
+    ) -> Any:
         """Call the model once, hand every state to the recorder, and return its result.
+
+        Parameters
+        ----------
+        target : Target
+            The model as a function.
+        inputs : sequence
+            What it is called with.
+        named : mapping, optional
+            What it is called with by name.
 
         Raises
         ------
@@ -77,7 +91,7 @@ class Block:
         UnknownLayerError
             If a layer pattern of the selection matches none of the layers found.
         """
-        given = Arguments((*target.args, *inputs))
+        given = Arguments((*target.args, *inputs), named)
         program = self._program(target, given)
         result, found = program.run(given.arrays)
         check_tapped(target.fn, found)
@@ -109,6 +123,36 @@ def _is_hashable(key: object) -> bool:
     except TypeError:
         return False
     return True
+
+
+@contextmanager
+def watched_calls(
+    model: object, recorder: Recorder, target: Callable[[Any], Target]
+) -> Iterator[None]:
+    """Record a module that is an object of Python, also where its user calls it in the block.
+
+    A call within a transformation of JAX is not seen: it has no numbers yet.
+
+    Parameters
+    ----------
+    model : object
+        The module.
+    recorder : Recorder
+        What takes its states.
+    target : callable
+        Turns the module into a function.
+    """
+
+    def watch(_path: str, run: Any, called: Any, *args: Any, **kwargs: Any) -> Any:
+        traced = any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves((args, kwargs)))
+        block = None if traced or called is not model else block_of(called)
+        if block is None:
+            return run(*args, **kwargs)
+        with as_it_was(called):
+            return block.call(target(called), args, kwargs)
+
+    with observed(model, recorder), watched([("", model)], watch):
+        yield
 
 
 _OPEN: list[Block] = []

@@ -46,3 +46,14 @@ def watched(places: Sequence[tuple[str, Any]], watch: Watch) -> Iterator[None]:
     finally:
         for one, cls in before:
             object.__setattr__(one, "__class__", cls)
+
+
+@contextmanager
+def as_it_was(one: Any) -> Iterator[None]:
+    """Give a watched object its own class within the block."""
+    cls = type(one)
+    object.__setattr__(one, "__class__", cls.__mro__[1])
+    try:
+        yield
+    finally:
+        object.__setattr__(one, "__class__", cls)

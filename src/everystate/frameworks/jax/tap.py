@@ -11,10 +11,13 @@ from typing import Any, Final
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.sharding import PartitionSpec
 
+from everystate.frameworks.jax.devices import gathered
 from everystate.frameworks.jax.internals import (
     argument_names,
     closed,
+    differs,
     evaluated_as,
     shardings,
     source_of,
@@ -272,6 +275,33 @@ def _while(eqn: JaxprEqn, values: Values, scope: Scope) -> tuple[Values, list[Fo
     return bind(eqn, values), [Untapped(reason)]
 
 
+def _shard_map(eqn: JaxprEqn, values: Values, scope: Scope) -> tuple[Values, list[Found]]:
+    """Keep a ``shard_map``; what each device finds goes out side by side, as rows."""
+    p, inside = eqn.params, scope.at(eqn)
+    axes = tuple(name for name in p["mesh"].axis_names if name in p["newly_manual_axes"])
+    seen: dict[str, Any] = {}
+
+    def tapped(*args: Any) -> tuple[Values, Values]:
+        results, found = evaluate(closed(p["jaxpr"]), args, inside)
+        leaves, seen["treedef"] = jax.tree.flatten(found)
+        seen["varying"] = [differs(a, axes, told=p["check_vma"]) for a in leaves]
+        return results, [a[None] for a in leaves]
+
+    mapped = jax.shard_map(
+        tapped,
+        mesh=p["mesh"],
+        in_specs=p["in_specs"],
+        out_specs=(list(p["out_specs"]), PartitionSpec(axes)),
+        axis_names=set(axes),
+        check_vma=p["check_vma"],
+    )
+    results, leaves = mapped(*values)
+    found, varying = (
+        jax.tree.unflatten(seen["treedef"], leaves) for leaves in (leaves, seen["varying"])
+    )
+    return results, gathered(found, varying)
+
+
 def _cannot(eqn: JaxprEqn, values: Values, scope: Scope) -> tuple[Values, list[Found]]:
     """Bind anything else as it is."""
     reason = f"a scan inside {eqn.primitive.name} cannot be tapped. Tap the function in it instead."
@@ -289,6 +319,7 @@ RULES: Final[dict[str, Rule]] = {
     "custom_vjp_call": _custom_derivative,
     "closed_call": _opened,
     "core_call": _opened,
+    "shard_map": _shard_map,
     "while": _while,
 }
 """What is done with an equation that has scans in it, by the name of its primitive."""
