@@ -18,9 +18,9 @@ from torch import nn
 
 from everystate.scale import Batching, connected, record_many
 
-SEQUENCES, STEPS, FEATURES, UNITS = 512, 400, 16, 128
+SEQUENCES, STEPS, FEATURES, UNITS = 256, 400, 16, 128
 WORKERS = (1, 2, 4)
-SHARDS = (4, 16, 64)
+SHARDS = (4, 16, 32)
 """Sequences of a shard."""
 
 
@@ -51,7 +51,7 @@ def alone(weights: str, x: np.ndarray) -> None:
 
 def main(rounds: int) -> None:
     """Print the table."""
-    rounds = min(rounds, 3)
+    rounds = min(rounds, 2)
     torch.manual_seed(0)
     x = np.random.default_rng(0).normal(size=(SEQUENCES, STEPS, FEATURES)).astype(np.float32)
     with ExitStack() as stack:

@@ -384,6 +384,15 @@ def test_clusters_that_cannot_be_reached(record, sequences, client, error, said,
         record(sequences, client=client)
 
 
+def test_processes_that_cannot_be_started(record, sequences, monkeypatch):
+    def fail(**options):
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr("distributed.LocalCluster", fail)
+    with pytest.raises(ClusterError, match=r"failed to start\. Workers could not .*__main__"):
+        record(sequences, client=2)
+
+
 @pytest.mark.parametrize(
     "options", [{"batch": 0}, {"rows": 0}, {"memory": "much"}, {"memory": 0}, {"batch": 1.5}]
 )

@@ -65,19 +65,24 @@ def connected(where: Where = None) -> Iterator[Any]:
         )
     if isinstance(where, int) and where < 1:
         raise SelectionError(f"client={where}: expected 1 process or more.")
+    local = not isinstance(where, str) or where == THREADS
     with ExitStack() as stack:
         try:
-            local = not isinstance(where, str) or where == THREADS
             target = stack.enter_context(_local(where)) if local else where
             client = stack.enter_context(distributed.Client(target, timeout=TIMEOUT))
         except (OSError, ValueError, RuntimeError) as error:
-            if isinstance(error, EverystateError):
-                raise
-            raise ClusterError(
-                f"client={where!r}: {error}. Is the scheduler running, and this its address? "
-                "client=None starts one here."
-            ) from error
+            raise _unreachable(where, local, error) from error
         yield client
+
+
+def _unreachable(where: Where, local: bool, error: Exception) -> ClusterError:
+    said = f"client={where!r}: {str(error).rstrip('.')}."
+    if not local:
+        return ClusterError(f"{said} Is the scheduler running, and this its address?")
+    return ClusterError(
+        f"{said} Workers could not be started on this machine. In a script, call record_many below "
+        'if __name__ == "__main__": (each process that starts imports the script).'
+    )
 
 
 def _local(where: int | str | None) -> Any:
