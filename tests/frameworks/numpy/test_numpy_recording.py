@@ -9,7 +9,13 @@ import pytest
 
 import everystate as es
 import oracles
-from everystate.errors import AmbiguousLayerError, InputError, SelectionError, UnknownLayerError
+from everystate.errors import (
+    AmbiguousLayerError,
+    InputError,
+    NothingRecordedError,
+    SelectionError,
+    UnknownLayerError,
+)
 from everystate.frameworks.numpy import load
 
 T, B, D, U = 7, 3, 4, 5
@@ -284,3 +290,18 @@ def test_no_framework_is_loaded(both):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_run_calls_a_file_as_the_stack_itself_is_called(write, model, rng):
+    path = write(model("lstm").tensors)
+    x = rng.normal(size=(B, T, D))
+    with es.recording(path, along="time") as recorder:
+        state, outputs = None, []
+        for chunk in np.split(x, [2, 3], axis=1):
+            y, state = recorder.run(chunk, state)
+            outputs.append(y)
+    whole, _ = next(iter(load(path).values()))(x)
+    np.testing.assert_allclose(np.concatenate(outputs, axis=1), whole, rtol=1e-12)
+    np.testing.assert_allclose(recorder.trace["lstm"].h.values, whole, rtol=1e-12)
+    with pytest.raises(NothingRecordedError, match="the block is over"):
+        recorder.run(x)

@@ -280,3 +280,28 @@ def test_carried_integers_are_no_states():
     )
     with pytest.raises(es.errors.NothingRecordedError):
         es.record(proto, np.array([3]))
+
+
+def test_a_loop_whose_state_grows_is_refused_with_a_way_out():
+    layer = models.node("gru", left_out=["initial_h"])
+    body = helper.make_graph(
+        [
+            helper.make_node("Concat", ["v", "one"], ["v_out"], axis=0),
+            helper.make_node("Identity", ["c"], ["c_out"]),
+        ],
+        "body",
+        [models.value("i", [], "l"), models.value("c", [], "?"), models.value("v", [None])],
+        [models.value("c_out", [], "?"), models.value("v_out", [None])],
+    )
+    loop = helper.make_node("Loop", ["trips", "", "one"], ["grown"], body=body, name="growing")
+    tensors = {role: a for role, a in layer.arrays.items() if role != "X"}
+    proto = models.model(
+        [loop, layer.proto()],
+        [models.value("X", layer.arrays["X"].shape)],
+        [models.value("grown", None), models.value("Y", None)],
+        {**tensors, "trips": np.array(4), "one": np.ones(1, "f")},
+    )
+    x = layer.arrays["X"]
+    with pytest.raises(es.errors.InputError, match=r"leave out growing: select=es\.Select"):
+        es.record(proto, x)
+    models.assert_trace(es.record(proto, x, select=es.Select("gru")), layer.expected())

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import onnx
 
-from everystate.errors import UnsupportedModelError
+from everystate.errors import InputError, UnsupportedModelError
 from everystate.frameworks.onnx.files import Tensor, is_model_file, read_model
 from everystate.frameworks.onnx.plan import Plan, find, plan
 from everystate.frameworks.onnx.session import Session
@@ -37,7 +37,10 @@ class _Observed:
     def call(self, inputs: Sequence[Any]) -> dict[str, Tensor]:
         made, session, own = self.ready
         feeds = session.feeds(inputs)
-        results = session.run(list(dict.fromkeys((*own, *made.outputs))), feeds)
+        try:
+            results = session.run(list(dict.fromkeys((*own, *made.outputs))), feeds)
+        except InputError as error:
+            raise InputError(f"{error}{made.hint}") from error
         everything = {**feeds, **results}
         self.recorder.begin_run()
         try:

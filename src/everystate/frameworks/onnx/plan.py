@@ -107,6 +107,17 @@ class Plan:
     outputs: list[str]
     shown: Sequence[ShownNode | ShownLoop]
 
+    @property
+    def hint(self) -> str:
+        """What may be the reason if onnxruntime fails, though the model alone does not."""
+        loops = [s.path for s in self.shown if s.levels or isinstance(s, ShownLoop)]
+        if not loops:
+            return ""
+        return (
+            f" What loops carry is shown only if its shape stays from iteration to iteration; if "
+            f"that is why, leave out {', '.join(loops)}: select=es.Select(layers=...)."
+        )
+
 
 def plan(source: Source, wants: Callable[[str], bool]) -> Plan:
     """Make a model show its recurrent nodes and loops.
