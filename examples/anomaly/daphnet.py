@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scoring import Case, Scorer
+from scoring import RATE, Case, Scorer
 from seq2seq import WINDOW, load_model
-from series import FIT, HELD_OUT, RATE, TEST, Planted, load_channels, plant
+from series import FIT, HELD_OUT, TEST, Planted, load_channels, plant
 
 import everystate as es
+from everystate.analysis.alerts import Watch, alerts
 from everystate.analysis.anomaly import fit_detector, top_contributors
 
 SHOWN = (
@@ -50,14 +51,17 @@ def write_report(
     model: torch.nn.Module, planted: Planted, scores: dict[str, np.ndarray], path: Path
 ) -> None:
     """Write a report of the part with faults, which are marked."""
-    first = TEST.start - RATE
+    first = TEST.start - 2 * WINDOW
     with torch.no_grad():
-        trace = es.record(model.encoder, torch.from_numpy(planted.x[None, first:]))
-        normal = es.record(model.encoder, torch.from_numpy(planted.x[None, FIT]))
+        trace, normal, held_out = (
+            es.record(model.encoder, torch.from_numpy(planted.x[None, part]))
+            for part in (slice(first, None), FIT, HELD_OUT)
+        )
     marks = {name: (a - first, b - 1 - first) for name, (a, b) in planted.places.items()}
     shown = {"channels, standardised": planted.x[first:]}
     shown |= {name: scores[name][first:] for name in SHOWN}
-    found = es.diagnose(trace, normal)
+    watch = Watch("nearest", window=SMOOTH, false_alarm_rate=RATE, gap=WINDOW)
+    found = [*es.diagnose(trace, normal), *alerts(trace, normal, held_out, watch)]
     title = "Daphnet S06R02E0 with planted faults"
     es.report(trace, path, title=title, series=shown, marks=marks, findings=found)
     print(f"\nwrote {path}")

@@ -159,6 +159,11 @@ def test_other_cells(make_layer, cell):
     assert 0.5 < float((score**2).mean()) < 1.5  # its own baseline: 1 on average, but for shrinkage
 
 
+def test_a_detector_says_what_it_is_in_a_line(layer):
+    detector = fit_detector(layer, "nearest", ("h", "f"))
+    assert repr(detector) == "Detector(variables=('h', 'f'), method='nearest')"
+
+
 def test_a_layer_without_rows(layer, detector):
     alone = detector.score(layer.isel(batch=1, drop=True))
     assert alone.score.dims == ("time",)

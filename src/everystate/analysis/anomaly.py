@@ -1,7 +1,7 @@
 """Anomaly over time: how unlike a baseline the states of each step are, and which units say so."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -37,9 +37,9 @@ class Detector:
         Name of the model.
     """
 
-    distance: Distance
+    distance: Distance = field(repr=False)
     variables: tuple[str, ...]
-    columns: tuple[tuple[str, object], ...]
+    columns: tuple[tuple[str, object], ...] = field(repr=False)
     method: str
 
     def score(self, layer: Layer, *, window: int = 1, contributions: bool = True) -> xr.Dataset:
