@@ -328,9 +328,10 @@ class TestResuming:
                 np.testing.assert_array_equal(begun[name], there)
         assert sorted(os.listdir(path)) == ["decoder", "encoder", "everystate.json", "zarr.json"]
 
-    def test_begins_where_there_is_nothing_and_ends_where_all_is_done(self, tmp_path):
+    @pytest.mark.parametrize("chunk", [64, 500])
+    def test_begins_where_there_is_nothing_and_ends_where_all_is_done(self, chunk, tmp_path):
         path, model, x = tmp_path / "run.zarr", model_of("gru"), data("gru")
-        options = {"store": path, "chunk": 64, "resume": True}
+        options = {"store": path, "chunk": chunk, "resume": True}
         first = es.record(model, x, **options).load()
 
         def never(done, total):

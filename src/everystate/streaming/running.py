@@ -171,6 +171,7 @@ class Run:
                 self.worker.wait(pending.popleft())
             if self.progress is not None:
                 self.progress(self.done, source.steps or self.done)
+        self._commit()  # the last chunk may be a short one
         self.worker.wait()
 
     def _advance(self, x: Any, output: Any) -> None:
