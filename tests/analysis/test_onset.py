@@ -37,7 +37,8 @@ def test_a_dip_at_the_end_is_the_end_of_it():
 
 
 def test_a_jump_is_found_exactly():
-    for jump in (0, 1, 17, 40):
+    assert since(np.full(60, 0.6), 0.3, 20) == 0
+    for jump in (1, 17, 40):
         values = np.where(np.arange(60) < jump, 0.0, 0.6)
         assert since(values, 0.3, 20) == jump
         with mutations.must_be_noticed("one step late"):

@@ -67,6 +67,7 @@ def test_the_verdicts_come_first(demo):
         "the mean |c| is at most 4.6 in the first 184 steps, as trained on, and reaches 174 within",
         "beyond all of the training from its step",
         "unit 6 has a half-life of 46,147 steps, the training windows were 184",
+        "61 % of tanh(c) are within 0.01 of -1 or 1 from step 277 on",
     ):
         assert verdict in said
         assert verdict in page
