@@ -157,7 +157,6 @@ def write_report(trace: xr.DataTree, text: str, split: Split, path: Path) -> Non
         series[name] = trace["lstm"][variable].values[0, here, unit]
     quotes = [(start + a, start + b - 1) for a, b in stretches(labels["inside quotes"][here])]
     part = trace.isel(time=here)
-    part.attrs.update(trace.attrs)
     marks = {"quoted": quotes} if quotes else None
     es.report(part, path, title="Units with a meaning", series=series, marks=marks, findings=found)
     print(f"\nwrote {path}")

@@ -94,8 +94,6 @@ def alerts(
     >>> trace = es.record(torch.nn.LSTM(2, 6, batch_first=True), x)
     >>> normal, held_out = (trace.isel(time=part) for part in (slice(1000), slice(1000, 2000)))
     >>> live = trace.isel(time=slice(2000, None))
-    >>> for part in (normal, held_out, live):
-    ...     part.attrs.update(trace.attrs)
     >>> found = alerts(live, normal, held_out, Watch(false_alarm_rate=0.001))
     >>> 2500 <= found[0].evidence["first"] <= 2510
     True
