@@ -96,6 +96,31 @@ def test_the_model_is_left_alone_after_an_error(model):
     assert type(model.cell) is eqx.nn.GRUCell
 
 
+def test_chunks_in_a_scan_of_their_own_keep_their_gates(model):
+    """A scan around a scan: weights are the outer one's constants, and are not stacked."""
+
+    def chunked(xs):
+        def chunk(h, part):
+            h = jax.lax.scan(lambda h, x: (jax.vmap(model.cell)(x, h), None), h, part)[0]
+            return h, None
+
+        return jax.lax.scan(chunk, jnp.zeros((B, H)), xs)[0]
+
+    trace = es.record(chunked, X.swapaxes(0, 1).reshape(2, T // 2, B, D))
+    wanted = expected(model, gates(model.cell))
+    for name in ("h", "z"):
+        parts = [trace[f"cell/call_{k}"][name].values for k in (0, 1)]
+        np.testing.assert_allclose(
+            np.concatenate(parts, 1), wanted[name].swapaxes(0, 1), rtol=1e-12
+        )
+
+
+def test_a_map_over_rows_gives_rows(model):
+    leaf = es.record(lambda xs: jax.lax.map(model, xs), X)["cell"]
+    ours = {n: leaf[n].values.swapaxes(0, 1) for n in ("h", "r", "z", "n")}
+    oracles.assert_close(ours, expected(model, gates(model.cell)), 1e-12)
+
+
 class Adaptive(eqx.Module):
     """A cell of one's own, whose names are not in the order in which JAX has its states."""
 

@@ -268,6 +268,48 @@ def test_what_jit_remembers_neither_hides_cells_nor_keeps_their_tags():
     np.testing.assert_array_equal(jitted(variables, X32), before)
 
 
+class Deep(nn.Module):
+    """One layer over and over, each time with weights of its own: a scan around a scan."""
+
+    @nn.compact
+    def __call__(self, x):
+        rnn = nn.RNN(nn.GRUCell(D))
+        layers = nn.scan(
+            lambda rnn, h, _: (rnn(h), None),
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            length=2,
+        )
+        return layers(rnn, x, None)[0]
+
+
+def test_layers_that_are_scanned_over_are_told_apart():
+    variables = Deep().init(jax.random.key(0), X32)
+    trace, x = es.record(Deep().bind(variables), X32), X32.swapaxes(0, 1)
+    (params,) = variables["params"].values()
+    for k in range(2):
+        own = jax.tree.map(lambda a, k=k: a[k], params)
+        wanted, x = ref.leaf("GRU", ref.linen_gates("GRU", own), x)
+        leaf = trace[f"RNN_0/layer_{k}"]
+        oracles.assert_close({n: a.values for n, a in leaf.data_vars.items()}, wanted, 1e-5)
+
+
+def test_functions_of_nnx_modules():
+    model = nnx.RNN(nnx.GRUCell(D, H, rngs=nnx.Rngs(0)))
+    wanted = es.record(model, X32)["rnn"].z.values
+
+    @nnx.jit
+    def jitted(model, x):
+        return model(x)
+
+    for fn in (jitted, lambda model, x: model(x)):
+        np.testing.assert_allclose(es.record(fn, model, X32)["rnn"].z.values, wanted, rtol=1e-5)
+    assert type(model.cell) is nnx.GRUCell
+    with pytest.raises(Exception, match="Cannot mutate") as caught:
+        es.record(lambda x: model(x), X32)
+    assert "may have to be given as an argument" in str(caught.value.__notes__)
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "OptimizedLSTM", "GRU", "Simple"])
 @pytest.mark.parametrize("which", ["linen", "nnx"])
 def test_gradients_of_a_gate_are_those_of_differences(which, kind):

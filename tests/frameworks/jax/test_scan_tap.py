@@ -267,6 +267,19 @@ def double(x):
     return 2 * x
 
 
+def test_a_map_carries_nothing():
+    def fn(xs):
+        return jax.lax.map(lambda x: jax.lax.scan(lambda c, v: (c + v, None), 0.0, x)[0], xs)
+
+    _, scans = tap_scans(fn)(X[:, :, 0])
+    assert {name: list(scan) for name, scan in scans.items()} == {
+        "scan_0/scan_0": ["c", "initial_c"]
+    }
+    np.testing.assert_allclose(scans["scan_0/scan_0"]["c"], X[:, :, 0].cumsum(1), rtol=1e-12)
+    with pytest.raises(NothingRecordedError, match=r"no lax\.scan"):
+        tap_scans(lambda xs: jax.lax.map(double, xs))(X)
+
+
 def test_what_is_no_array_goes_through_as_it_is():
     def fn(xs, *, mode, start):
         assert mode == "fast"

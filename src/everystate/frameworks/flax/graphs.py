@@ -65,8 +65,14 @@ def _with_state(model: nnx.Module) -> tuple[Callable[..., tuple[Any, Any]], tupl
     return fn, (graph, state)
 
 
-def watching(model: nnx.Module) -> AbstractContextManager[None]:
-    """Return a context in which a model's layers and cells tag their values."""
+def watching_arguments(_fn: object, args: Any) -> AbstractContextManager[None]:
+    """Return a context in which the cells of a function's arguments tag their values."""
+    leaves = jax.tree.leaves(args, is_leaf=lambda a: isinstance(a, nnx.Module))
+    return watching(*(a for a in leaves if isinstance(a, nnx.Module)))
+
+
+def watching(*models: nnx.Module) -> AbstractContextManager[None]:
+    """Return a context in which the layers and cells of models tag their values."""
     calls = Calls()
 
     def watch(path: str, run: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
@@ -77,7 +83,8 @@ def watching(model: nnx.Module) -> AbstractContextManager[None]:
             return calls.rnn(path, run, module, *args, **kwargs)
         return calls.cell(path, run, module, cls, weights(module))(*args, **kwargs)
 
-    return watched(places(model), watch)
+    found = {id(node): (path, node) for model in models for path, node in places(model)}
+    return watched(list(found.values()), watch)
 
 
 def weights(module: nnx.Module) -> Mapping[str, Any]:

@@ -2,26 +2,28 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Final
 
 import flax.linen as nn
 from flax import nnx
 
 from everystate.frameworks.flax import graphs, linen
-from everystate.frameworks.jax.running import WATCHERS, block_of, observed, watched_calls
+from everystate.frameworks.jax.running import WATCHERS, Target, block_of, observed, watched_calls
 from everystate.recording.recorder import Recorder
+
+_JITTED: Final = type(nnx.jit(lambda: None))
 
 
 def matches(model: object) -> bool:
-    """Whether `model` is a module of NNX or Linen."""
-    return isinstance(model, nnx.Module | nn.Module)
+    """Whether `model` is a module of NNX or Linen, or a function under `nnx.jit`."""
+    return isinstance(model, nnx.Module | nn.Module | _JITTED)
 
 
 def layers(model: Any) -> Sequence[str] | None:
     """Return the leaf path of each recurrent layer and direction.
 
-    None for Linen, whose modules are made when they are called, and where there is none: a model
-    may well scan by itself.
+    None for functions; for Linen, whose modules are made when they are called; and where there is
+    none: a model may well scan by itself.
     """
     return (graphs.layers(model) or None) if isinstance(model, nnx.Module) else None
 
@@ -33,14 +35,18 @@ def observe(model: Any, recorder: Recorder) -> AbstractContextManager[object]:
     """
     if isinstance(model, nnx.Module):
         return watched_calls(model, recorder, graphs.target)
-    linen.target(model)
+    _target(model)
     return observed(model, recorder)
 
 
 def call(model: Any, inputs: Sequence[Any]) -> object:
     """Call the model once; while it is recorded, with its scans tapped."""
     block = None if isinstance(model, nnx.Module) else block_of(model)
-    return model(*inputs) if block is None else block.call(linen.target(model), inputs)
+    return model(*inputs) if block is None else block.call(_target(model), inputs)
 
 
-WATCHERS.append(linen.watching)
+def _target(model: Any) -> Target:
+    return Target(model) if isinstance(model, _JITTED) else linen.target(model)
+
+
+WATCHERS.extend([linen.watching, graphs.watching_arguments])

@@ -1,4 +1,4 @@
-"""What is found within ``shard_map``: each device has its own part, and the parts are rows."""
+"""What is found on many devices, or for many elements of a map: the parts are rows."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,16 +10,16 @@ from everystate.frameworks.jax.records import Found, FoundScan, FoundTag, Tagged
 
 
 def gathered(found: Sequence[Found], varying: Sequence[Any], depth: int = 0) -> list[Found]:
-    """Return what was found on all devices as if `jax.vmap` had mapped over them.
+    """Return what was found for all parts as if `jax.vmap` had mapped over them.
 
     Parameters
     ----------
     found : sequence of FoundScan, FoundTag or Untapped
-        Each array has the devices in front.
+        Each array has the parts in front.
     varying : sequence
-        The same structure, True for each array that differs from device to device.
+        The same structure, True for each array that differs from part to part.
     depth : int
-        Axes of time of the scans around, which come before that of the devices.
+        Axes of time of the scans around, which come before that of the parts.
     """
     return [_gathered(f, v, depth) for f, v in zip(found, varying, strict=True)]
 
@@ -47,18 +47,21 @@ def _gathered(f: Found, varies: Any, depth: int) -> Found:
         stacked=placed("stacked", depth + 1),
         inner=gathered(f.inner, varies.inner, depth + 1),
         ran=_placed(f.ran, varies.ran, depth),
-        tags=tuple(_mapped(t, varies) for t in f.tags),
+        tags=tuple(_mapped(t, f, varies) for t in f.tags),
     )
 
 
-def _mapped(t: Tagged, varies: Any) -> Tagged:
-    """Return a tag that knows where the axis of the devices is."""
+def _mapped(t: Tagged, f: FoundScan, varies: Any) -> Tagged:
+    """Return a tag that knows where the axis of the parts is."""
     kind, k = t.where
-    fields = {"before": "carried", "after": "carried", "constant": "constants"}
-    differs = getattr(varies, fields.get(kind, kind))[k]
+    if kind == "constant":
+        own = [place for place, source in enumerate(f.sources) if source is None]
+        differs = k in own and varies.constants[own.index(k)]
+    else:
+        differs = getattr(varies, {"before": "carried", "after": "carried"}.get(kind, kind))[k]
     return replace(t, mapped=(*t.mapped, 0)) if differs else t
 
 
 def _placed(a: Any, varies: bool, axes: int) -> Any:
-    """Return an array with its devices behind the axes of time; one device's, if all are alike."""
+    """Return an array with its parts behind the axes of time; one of them, if all are alike."""
     return jnp.moveaxis(a, 0, axes) if varies else a[0]

@@ -34,7 +34,9 @@ def _state_name(argument: str, place: int) -> str:
         return _word(argument) or f"state_{place}"
     if all(part.isdigit() for part in found):
         return "_".join(["state", *found])
-    return _word("_".join(found).strip("_")) or f"state_{place}"
+    while found[0].isdigit():  # a state of several parts in a tuple is told by its parts
+        found.pop(0)
+    return _word("_".join(found)) or f"state_{place}"
 
 
 def _word(text: str) -> str:

@@ -1,7 +1,7 @@
 """What a tap found, as `Observation`s: cells by their tags, other scans by what they carry."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -9,11 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from array_api_compat import array_namespace
 
+from everystate.frameworks.jax.devices import gathered
 from everystate.frameworks.jax.naming import state_names
 from everystate.frameworks.jax.records import Found, FoundScan, FoundTag, Tagged, is_key
 from everystate.frameworks.jax.scans import paths
 from everystate.frameworks.jax.tags import Call
 from everystate.recording.observation import Lengths, Observation, turn
+from everystate.recording.trace import weights_digest
 
 Host = npt.NDArray[Any]
 Tags = Mapping[tuple[str, str], Tagged]
@@ -60,9 +62,53 @@ def _observed(
             if any(role == "after" for role, _ in tags):
                 yield _of_cell(call, tags, scan, lengths.get(call.within or call))
         yield from _of_carry(path, scan, {call.path for call, _ in groups})
-        for step in range(len(scan.carried[0]) if scan.carried else 0):
-            inner = jax.tree.map(lambda a, step=step: a[step], scan.inner)
-            yield from _observed(inner, name, {**lengths, **_inner_lengths(scan, step)}, path)
+        yield from _inside(scan, name, lengths, path)
+
+
+def _inside(
+    scan: FoundScan, name: Name, lengths: Mapping[Call, Host], path: str
+) -> Iterator[Observation]:
+    """Yield what was observed in a scan's body: rows of a map, else a call, or layer, a step."""
+    leaves = jax.tree.leaves(scan.inner)
+    if not leaves:
+        return
+    if not scan.carried:
+        differ = jax.tree.map(lambda _: True, scan.inner)
+        yield from _observed(
+            _with_constants(scan, gathered(scan.inner, differ)), name, lengths, path
+        )
+        return
+    calls = []
+    for step in range(len(leaves[0])):
+        inner = jax.tree.map(lambda a, step=step: a[step], scan.inner)
+        known = {**lengths, **_inner_lengths(scan, step)}
+        calls.append(list(_observed(_with_constants(scan, inner), name, known, path)))
+    yield from _told_apart(calls)
+
+
+def _told_apart(calls: Sequence[Sequence[Observation]]) -> Iterator[Observation]:
+    """Yield what each step of an outer scan did; a cell with other weights is another layer."""
+    digests: dict[str, set[str]] = {}
+    for seen in (seen for call in calls for seen in call):
+        found = "" if seen.weights is None else weights_digest(seen.weights)
+        digests.setdefault(seen.path, set()).add(found)
+    for step, call in enumerate(calls):
+        for seen in call:
+            apart = len(digests[seen.path]) > 1
+            yield replace(seen, path=f"{seen.path}/layer_{step}") if apart else seen
+
+
+def _with_constants(scan: FoundScan, inner: Sequence[Found]) -> list[Found]:
+    """Return what was found in a scan's body with all its constants, also those of the scan."""
+
+    def whole(f: Found) -> Found:
+        if not isinstance(f, FoundScan):
+            return f
+        own = iter(f.constants)
+        constants = [next(own) if k is None else scan.constants[k] for k in f.sources]
+        return replace(f, constants=constants, sources=(None,) * len(constants))
+
+    return [whole(f) for f in inner]
 
 
 def _inner_lengths(scan: FoundScan, step: int) -> dict[Call, Host]:

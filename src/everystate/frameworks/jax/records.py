@@ -55,6 +55,9 @@ class FoundScan:
         The same after every step, in the order of the inputs.
     xs, constants : list of array
         What it was given: step by step, and as a whole; those with a tag only.
+    sources : tuple of int or None
+        For each tagged constant, which of those of the scan around it that is; None for its own,
+        which stand in `constants`.
     stacked : list of array, each of shape (time, ...)
         Further tagged values of its body.
     inner : list
@@ -80,6 +83,7 @@ class FoundScan:
     stacked: list[Array]
     inner: "list[FoundTag | FoundScan | Untapped]"
     ran: Array
+    sources: tuple[int | None, ...] = field(metadata={"static": True})
     names: tuple[str, ...] = field(metadata={"static": True})
     tags: tuple[Tagged, ...] = field(metadata={"static": True})
     scope: str = field(metadata={"static": True})

@@ -70,9 +70,10 @@ def tap_scans(fn: Callable[..., Any]) -> Callable[..., tuple[Any, Scans]]:
         traced = trace(fn, given)
         result, found = traced.run(given.arrays)
         check_tapped(fn, found)
-        if not any(isinstance(f, FoundScan) for f in found):
+        scans = dict(_named(found))
+        if not scans:
             raise nothing_in(fn, traced)
-        return result, dict(_named(found))
+        return result, scans
 
     del tapped.__wrapped__  # its signature says less than it returns
     return tapped
@@ -119,7 +120,8 @@ def _named(found: Sequence[Found], outer: str = "") -> Iterator[tuple[str, dict[
         name = f"{outer}/{path}" if outer else path
         states = dict(zip(state_names(scan.names), scan.carried, strict=True))
         initial = zip(states, scan.initial, strict=True)
-        yield name, states | {f"initial_{state}": a for state, a in initial}
+        if states:  # a `lax.map` carries nothing
+            yield name, states | {f"initial_{state}": a for state, a in initial}
         yield from _named(scan.inner, name)
 
 

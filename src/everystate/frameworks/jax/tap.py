@@ -5,7 +5,8 @@ inside goes by the rule of its kind: the function in it is tapped in turn, and w
 handed out beside its results. Nothing that the function itself computes is changed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -159,7 +160,7 @@ def _scan(eqn: JaxprEqn, values: Values, scope: Scope) -> tuple[Values, list[Fou
                     known[id(t.value)] = ("stacked", len(stacked))
                     stacked.append(t.value)
                 tags.append(Tagged(t.mark, t.mapped, known[id(t.value)]))  # type: ignore[arg-type]
-        inner = [f for f in found if not isinstance(f, FoundTag)]
+        inner = [_hoisted(f, known) for f in found if not isinstance(f, FoundTag)]
         seen.update(tags=tuple(tags), held=held, shared=shared)
         own = [after[k] for k in held if k not in shared]  # an output of the body as it is
         return after, (ys, own, stacked, inner)
@@ -176,16 +177,21 @@ def _found_scan(eqn: JaxprEqn, scope: Scope, seen: dict[str, Any], arrays: Any) 
     initial, carried, xs, consts, stacked, inner = arrays
     p, held, tags = eqn.params, seen["held"], list(seen["tags"])
     names = argument_names(p["jaxpr"].jaxpr)[p["num_consts"] :][: p["num_carry"]]
-    kept: dict[str, list[int]] = {"xs": [], "constant": []}
-    for t in tags:
-        kind, k = t.where
-        if kind in kept and k not in kept[kind]:
-            kept[kind].append(k)
+    inner_constants = [k for f in inner if isinstance(f, FoundScan) for k in f.sources]
+    wanted = [(t.where[0], t.where[1]) for t in tags]
+    wanted += [("constant", k) for k in inner_constants if k is not None]
+    kept = {kind: sorted({k for name, k in wanted if name == kind}) for kind in ("xs", "constant")}
     places = {**kept, "before": held, "after": held}
 
     def now(t: Tagged) -> Tagged:
         kind, k = t.where
-        return Tagged(t.mark, t.mapped, (kind, places[kind].index(k) if kind in places else k))
+        return replace(t, where=(kind, places[kind].index(k) if kind in places else k))
+
+    def below(f: Found) -> Found:
+        if not isinstance(f, FoundScan):
+            return f
+        at = (None if k is None else kept["constant"].index(k) for k in f.sources)
+        return replace(f, sources=tuple(at))
 
     return FoundScan(
         initial=[initial[k] for k in held],
@@ -193,14 +199,25 @@ def _found_scan(eqn: JaxprEqn, scope: Scope, seen: dict[str, Any], arrays: Any) 
         xs=[xs[k] for k in kept["xs"]],
         constants=[consts[k] for k in kept["constant"]],
         stacked=stacked,
-        inner=inner,
+        inner=[below(f) for f in inner],
         ran=jax.numpy.ones((), bool),
+        sources=(None,) * len(kept["constant"]),
         names=tuple(names[k] for k in held),
         tags=tuple(now(t) for t in tags),
         scope=scope.at(eqn).names,
         source=source_of(p["jaxpr"].jaxpr),
         reverse=p["reverse"],
     )
+
+
+def _hoisted(f: Found, known: Mapping[int, Any]) -> Found:
+    """Leave what is constant in the scan around to that scan: it need not be stacked."""
+    if not isinstance(f, FoundScan):
+        return f
+    sources = [known.get(id(a), ("own", 0)) for a in f.constants]
+    outer = [k if kind == "constant" else None for kind, k in sources]
+    own = [a for a, k in zip(f.constants, outer, strict=True) if k is None]
+    return replace(f, constants=own, sources=tuple(outer))
 
 
 def _jit(eqn: JaxprEqn, values: Values, scope: Scope) -> tuple[Values, list[Found]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import jax
 import numpy as np
@@ -72,6 +72,12 @@ _ARRAY = object()
 Watching = Callable[[Callable[..., Any], Any], AbstractContextManager[object]]
 
 
+_NOTE: Final = (
+    "everystate was tracing the function, as jax.jit does, and what works under jax.jit can be "
+    "recorded. A model that is changed when it is called may have to be given as an argument."
+)
+
+
 def trace(fn: Callable[..., Any], given: "Arguments", watching: Watching | None = None) -> Traced:
     """Trace a function.
 
@@ -94,8 +100,12 @@ def trace(fn: Callable[..., Any], given: "Arguments", watching: Watching | None 
         seen["fixed"] = [_ARRAY if is_array(r) else r for r in results]
         return [r for r in results if is_array(r)]
 
-    with nullcontext() if watching is None else fresh_trace():
-        jaxpr = jax.make_jaxpr(flat)(*given.arrays)
+    try:
+        with nullcontext() if watching is None else fresh_trace():
+            jaxpr = jax.make_jaxpr(flat)(*given.arrays)
+    except Exception as error:
+        error.add_note(_NOTE)
+        raise
     return Traced(jaxpr, seen["treedef"], seen["fixed"])
 
 
