@@ -354,3 +354,12 @@ def test_half_precision_is_verified_by_its_rounding():
     assert trace["enc"].attrs["precision"] == "float16"
     for name, array in LAYER.expected("enc")["enc"].items():
         np.testing.assert_allclose(trace["enc"][name].values, array, atol=0.01)
+
+
+def test_models_of_the_days_when_every_tensor_was_an_input():
+    proto = models.model_of(LAYER)
+    proto.ir_version = 3
+    proto.opset_import[0].version = 7
+    stored = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
+    proto.graph.input.extend(models.value(name, a.shape) for name, a in stored.items())
+    models.assert_trace(es.record(proto, LAYER.arrays["X"]), LAYER.expected("enc"))

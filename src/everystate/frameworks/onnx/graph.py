@@ -5,6 +5,7 @@ stacks over the iterations; one inside a branch of ``If`` one more output, which
 the other branch ran.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -126,8 +127,8 @@ class Value:
         """
         array = values.get(self.name, self.constant)
         assert array is not None
-        inner = int(np.prod(loops[self.levels :], dtype=int))
-        return Calls(array.reshape((-1, *array.shape[self.levels :])), inner)
+        inner, outer = (math.prod(n) for n in (loops[self.levels :], array.shape[: self.levels]))
+        return Calls(array.reshape((outer, *array.shape[self.levels :])), inner)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import onnx
@@ -11,9 +12,14 @@ from everystate.frameworks.onnx.graph import LOOPS, OWN_DOMAINS, Exposure, Scope
 from everystate.frameworks.onnx.naming import readable
 from everystate.recording.observation import Observation
 
+FIRST_SCAN: Final = 9
+"""The operator set since which ``Scan`` has no batch and no lengths of its own."""
 
-def is_loop(node: onnx.NodeProto) -> bool:
+
+def is_loop(node: onnx.NodeProto, opset: int) -> bool:
     """Whether a node is a ``Scan`` or ``Loop`` that carries values."""
+    if node.op_type == "Scan" and opset < FIRST_SCAN:
+        return False
     return node.op_type in LOOPS and node.domain in OWN_DOMAINS and bool(_carried(node))
 
 

@@ -8,7 +8,7 @@ import onnx
 from everystate.errors import UnsupportedModelError
 from everystate.frameworks.onnx import quantised
 from everystate.frameworks.onnx.files import Source
-from everystate.frameworks.onnx.graph import Exposure, Scope
+from everystate.frameworks.onnx.graph import OWN_DOMAINS, Exposure, Scope
 from everystate.frameworks.onnx.loops import ShownLoop, is_loop, show_loop
 from everystate.frameworks.onnx.naming import Named, paths
 from everystate.frameworks.onnx.nodes import FAMILY, directions
@@ -41,10 +41,13 @@ def find(source: Source) -> list[Found]:
         If there is nothing.
     """
     time_first(source.proto.graph)
+    opset = max(
+        (o.version for o in source.proto.opset_import if o.domain in OWN_DOMAINS), default=0
+    )
     met = [
         (scope, node)
         for scope, node in Scope(source.proto.graph).walk()
-        if scope.visible and (is_recurrent(node) or is_loop(node))
+        if scope.visible and (is_recurrent(node) or is_loop(node, opset))
     ]
     if not met:
         raise UnsupportedModelError(_nothing(source))
