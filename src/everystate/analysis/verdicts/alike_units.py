@@ -5,9 +5,10 @@ from typing import Final
 
 import numpy as np
 
-from everystate.analysis.case import Case, named, share, units_where
+from everystate.analysis.case import Case, units_where
 from everystate.analysis.finding import Finding, Plot
 from everystate.analysis.redundancy import redundancy, spare_units
+from everystate.analysis.wording import named, share
 
 RANK: Final = 90
 

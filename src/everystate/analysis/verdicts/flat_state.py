@@ -5,9 +5,10 @@ from typing import Final
 
 import numpy as np
 
-from everystate.analysis.case import Case, share, units_where
+from everystate.analysis.case import Case, units_where
 from everystate.analysis.finding import Finding, Plot
 from everystate.analysis.onset import since
+from everystate.analysis.wording import share
 
 RANK: Final = 60
 

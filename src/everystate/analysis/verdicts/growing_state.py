@@ -7,9 +7,10 @@ import numpy as np
 import xarray as xr
 
 from everystate import schema
-from everystate.analysis.case import Case, label_of, named, number
+from everystate.analysis.case import Case, label_of
 from everystate.analysis.finding import Finding, Label, Plot
 from everystate.analysis.layer import by_unit, finite, unit_dim
+from everystate.analysis.wording import named, number
 
 RANK: Final = 20
 

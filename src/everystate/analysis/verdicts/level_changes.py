@@ -7,9 +7,10 @@ import numpy as np
 import xarray as xr
 
 from everystate import schema
-from everystate.analysis.case import Case, named, units_where
+from everystate.analysis.case import Case, units_where
 from everystate.analysis.changes import changes
 from everystate.analysis.finding import Finding, Plot
+from everystate.analysis.wording import named
 
 RANK: Final = 100
 

@@ -7,8 +7,9 @@ import numpy as np
 import xarray as xr
 
 from everystate.analysis.autocorrelation import decorrelation
-from everystate.analysis.case import Case, named, number, units_where
+from everystate.analysis.case import Case, units_where
 from everystate.analysis.finding import Finding, Plot
+from everystate.analysis.wording import named, number
 
 RANK: Final = 50
 

@@ -6,10 +6,11 @@ from typing import Final
 import numpy as np
 import xarray as xr
 
-from everystate.analysis.case import Case, named, share, units_where
+from everystate.analysis.case import Case, units_where
 from everystate.analysis.finding import Finding, Plot
 from everystate.analysis.layer import states
 from everystate.analysis.outside import outside
+from everystate.analysis.wording import named, share
 
 RANK: Final = 30
 

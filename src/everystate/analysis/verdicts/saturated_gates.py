@@ -7,10 +7,11 @@ import numpy as np
 import xarray as xr
 
 from everystate import schema
-from everystate.analysis.case import Case, share, units_where
+from everystate.analysis.case import Case, units_where
 from everystate.analysis.finding import Finding, Plot, Severity
 from everystate.analysis.onset import since
 from everystate.analysis.saturation import CANDIDATES, gate_range
+from everystate.analysis.wording import share
 
 RANK: Final = 40
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Final
 
-from everystate.analysis.case import Case, named, share, units_where
+from everystate.analysis.case import Case, units_where
 from everystate.analysis.finding import Finding, Plot
+from everystate.analysis.wording import named, share
 
 RANK: Final = 80
 

@@ -6,9 +6,10 @@ from typing import Final
 import xarray as xr
 
 from everystate import schema
-from everystate.analysis.case import Case, named, share, units_where
+from everystate.analysis.case import Case, units_where
 from everystate.analysis.finding import Finding, Plot
 from everystate.analysis.saturation import CANDIDATES
+from everystate.analysis.wording import named, share
 
 RANK: Final = 70
 
