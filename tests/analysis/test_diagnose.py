@@ -291,7 +291,7 @@ def test_a_change_of_level():
     layer["c"][1, 350:, 6] += 2.0
     finding = diagnose(layer, thresholds=Thresholds(growth=3.0, excess=5.0))[-1]
     assert (finding.kind, finding.severity) == ("level-changes", "info")
-    assert abs(finding.evidence["at"][0] - 350) <= 2 * finding.evidence["exact_to"]
+    assert abs(finding.evidence["at"][0] - 350) <= 2 * finding.evidence["exact_to_recorded_steps"]
     assert finding.evidence["units"] == (106,)
     assert finding.plot.row == "b"
 
@@ -387,6 +387,16 @@ def test_time_labels_are_told_beside_the_steps():
     start = finding.evidence["from"]
     assert f"from step {start} ({days[start]})" in finding.message
     assert finding.plot.window == (days[start], days[-1])
+
+
+def test_where_only_some_steps_were_kept_the_numbers_are_those_of_the_model():
+    layer = shut("o", 0.02, units=slice(0, 4), since=300).assign_coords(time=np.arange(T) * 10)
+    layer["c"][1, 301, 4] = np.nan
+    first, second = diagnose(layer).at_least("warning")
+    assert (first.kind, first.evidence["step"]) == ("not-finite", 3010)
+    assert second.evidence["from"] == 3000
+    assert "from step 3,000 on" in second.message
+    assert second.plot.window == (3000, 5990)
 
 
 def test_what_was_not_recorded_is_said():

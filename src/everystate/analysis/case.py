@@ -171,8 +171,12 @@ class Case:
 
     def step(self, place: int) -> str:
         """Return ``step 512``, and its label in brackets if it has another, of a place."""
-        number, label = int(steps(self.data).values[place]), self.label(place)
+        number, label = self.number(place), self.label(place)
         return f"step {number:,}" + ("" if str(label) == str(number) else f" ({label})")
+
+    def number(self, place: int) -> int:
+        """Return the number of the step at a place: another one where not every step is kept."""
+        return int(steps(self.data).values[place])
 
     def from_step(self, position: int) -> str:
         """Return ``from step 512 on``, of a position in reading order."""

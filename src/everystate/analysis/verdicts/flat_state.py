@@ -43,7 +43,7 @@ def check(case: Case) -> Iterator[Finding]:
             "share": part,
             "limit": limit,
             "baseline": normal,
-            "from": None if not start else case.place(start),
+            "from": None if not start else case.number(case.place(start)),
             "units": units,
         },
         formula=f"share of values with |{read}| > 0.99, over rows, units and steps",

@@ -47,10 +47,10 @@ def _finding(case: Case, row: int, found: xr.Dataset, main: int) -> Finding:
         + ("" if label is None else f" of row {label}")
         + f": {named(units)} by up to {float(shift.max()):.2g} standard deviations.{more}",
         evidence={
-            "at": places,
+            "at": [case.number(p) for p in places],
             "units": units,
             "largest_shift": float(shift.max()),
-            "exact_to": int(found.attrs["bucket"]),
+            "exact_to_recorded_steps": int(found.attrs["bucket"]),
             "row": label,
         },
         formula="least-squares levels of bucket means over long-run deviations, penalty 3 U ln K "

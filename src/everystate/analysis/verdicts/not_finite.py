@@ -28,6 +28,7 @@ def check(case: Case) -> Iterator[Finding]:
     at = np.unravel_index(wrong.argmax(), wrong.shape)
     unit = label_of(values, unit_dim(values), int(at[-1]))
     row = label_of(values, schema.BATCH, int(at[0])) if len(at) > 1 else None
+    at_step = case.number(place)
     where = f"{case.step(place)}, unit {unit}" + ("" if row is None else f", row {row}")
     yield Finding(
         kind="not-finite",
@@ -35,7 +36,13 @@ def check(case: Case) -> Iterator[Finding]:
         layer=case.layer,
         message=f"{sum(bad.values()):,} values of {', '.join(bad)} are NaN or infinite; "
         f"the first is {name} at {where}.",
-        evidence={"counts": bad, "variable": name, "step": place, "unit": unit, "row": row},
+        evidence={
+            "counts": bad,
+            "variable": name,
+            "step": at_step,
+            "unit": unit,
+            "row": row,
+        },
         formula="values that are not finite at steps within the sequence's length",
         caution="Where the input is NaN itself, the cause is there. In a trace without the "
         "coordinate `length`, padding with NaN counts too.",

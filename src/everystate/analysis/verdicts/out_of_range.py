@@ -42,7 +42,7 @@ def _finding(case: Case, name: str, part: float, one: xr.Dataset) -> Finding:
             "variable": name,
             "share": part,
             "limit": case.thresholds.outside,
-            "first": case.place(first),
+            "first": case.number(case.place(first)),
             "units": units,
         },
         formula="share of values below min - (max - min)/10 or above max + (max - min)/10 of the "

@@ -73,7 +73,7 @@ def _judge(case: Case, gate: str, end: str, curve: xr.DataArray) -> Iterator[Fin
             "share": part,
             "limit": limit,
             "baseline": normal,
-            "from": None if not start else case.place(start),
+            "from": None if not start else case.number(case.place(start)),
             "units": units,
         },
         formula=f"share of values within {t.edge:g} of the end, over rows, units and steps",
