@@ -87,7 +87,7 @@ def test_the_figures_are_those_of_detector_and_threshold(parts):
 
 
 def test_only_the_highest_are_told_if_there_are_many(parts):
-    many = Watch(false_alarm_rate=0.3, gap=0, count=4)
+    many = Watch(false_alarm_rate=0.03, gap=0, count=4)
     found = alerts(parts[2], parts[0], parts[1], many)
     every = alerts(parts[2], parts[0], parts[1], replace(many, count=9999))
     assert len(found) == 4 < len(every)
