@@ -1,27 +1,33 @@
 """What more workers bring to `everystate.scale.record_many`, and what a shard costs.
 
-Each worker runs its forward pass on one thread. All clusters stay up for the whole table, and
-take turns; the first round, in which workers import and load, does not count.
+Each worker runs its forward pass on one thread. All clusters stay up for the whole table and take
+turns; the first round, in which workers import and load, does not count. Throughput is that from
+the first finished shard to the last: laying out and completing the trace, which take the same time
+for ten sequences and for ten million, are told apart.
 """
 
 import shutil
 import tempfile
+import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.timing import best_of
 from safetensors.torch import save_file
 from torch import nn
 
 from everystate.scale import Batching, connected, record_many
 
-SEQUENCES, STEPS, FEATURES, UNITS = 256, 400, 16, 128
+SEQUENCES, STEPS, FEATURES, UNITS = 192, 400, 16, 128
 WORKERS = (1, 2, 4)
-SHARDS = (4, 16, 32)
+SHARDS = (4, 16)
 """Sequences of a shard."""
+
+Measured = tuple[float, float]
+"""Sequences a second, and the seconds of all else."""
 
 
 def load_model(path: str) -> nn.Module:
@@ -33,46 +39,53 @@ def load_model(path: str) -> nn.Module:
     return model
 
 
-def record(client: object, weights: str, x: np.ndarray, folder: Path, rows: int) -> None:
+def record(client: Any, rows: int, folder: Path, x: np.ndarray) -> Measured:
     """Record all sequences into a fresh place."""
-    store = folder / "run.zarr"
-    batching = Batching(rows=rows, batch=rows)
-    record_many(partial(load_model, weights), x, store, client=client, batching=batching)
-    shutil.rmtree(store)
+    done: list[tuple[int, float]] = []
+    load = partial(load_model, str(folder / "weights.safetensors"))
+    begin = time.perf_counter()
+    record_many(
+        load,
+        x,
+        folder / "run.zarr",
+        client=client,
+        batching=Batching(rows=rows),
+        progress=lambda rows, total: done.append((rows, time.perf_counter())),
+    )
+    seconds = time.perf_counter() - begin
+    shutil.rmtree(folder / "run.zarr")
+    _, (first, start), *_, (last, end) = done
+    return (last - first) / (end - start), seconds - (end - start)
 
 
-def alone(weights: str, x: np.ndarray) -> None:
-    """Run the forward pass alone, in batches of 16."""
-    model = load_model(weights)
-    with torch.no_grad():
-        for part in torch.from_numpy(x).split(16):
-            model(part)
+def measure(folder: Path, rounds: int) -> dict[tuple[int, int], Measured]:
+    """Return the best of all rounds, by workers and sequences of a shard."""
+    x = np.random.default_rng(0).normal(size=(SEQUENCES, STEPS, FEATURES)).astype(np.float32)
+    torch.manual_seed(0)
+    save_file(nn.LSTM(FEATURES, UNITS).state_dict(), folder / "weights.safetensors")
+    best: dict[tuple[int, int], Measured] = {}
+    with ExitStack() as stack:
+        clients = {n: stack.enter_context(connected(n)) for n in WORKERS}
+        for counted in [False] + [True] * rounds:
+            for rows in SHARDS:
+                for n, client in clients.items():
+                    found = record(client, rows, folder, x)
+                    if counted:
+                        speed, rest = best.get((n, rows), (0.0, float("inf")))
+                        best[n, rows] = max(speed, found[0]), min(rest, found[1])
+    return best
 
 
 def main(rounds: int) -> None:
     """Print the table."""
-    rounds = min(rounds, 2)
-    torch.manual_seed(0)
-    x = np.random.default_rng(0).normal(size=(SEQUENCES, STEPS, FEATURES)).astype(np.float32)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        weights = str(folder / "weights.safetensors")
-        save_file(nn.LSTM(FEATURES, UNITS).state_dict(), weights)
-        torch.set_num_threads(1)
-        clients = {n: stack.enter_context(connected(n)) for n in WORKERS}
-        runs = {(n, rows): (clients[n], rows) for rows in SHARDS for n in WORKERS}
-        candidates = [partial(alone, weights, x)]
-        candidates += [partial(record, c, weights, x, folder, rows) for c, rows in runs.values()]
-        forward, *times = best_of(candidates, rounds)
-    found = dict(zip(runs, times, strict=True))
-    size = SEQUENCES * STEPS * UNITS * 4 * 6 / 1e6
-    print(
-        f"record_many, {SEQUENCES} sequences of {STEPS} steps, {UNITS} units, all states and gates "
-        f"({size:.0f} MB); the forward pass alone, one thread: {forward:.2f} s"
-    )
-    heads = [f"{n} worker{'s' * (n > 1)}" for n in WORKERS]
-    print(f"{'shard':>8} " + " ".join(f"{head:>22}" for head in heads))
+    with tempfile.TemporaryDirectory() as folder:
+        best = measure(Path(folder), min(rounds, 3))
+    size = STEPS * UNITS * 4 * 6 / 1e6
+    print(f"record_many: {STEPS} steps, {UNITS} units, all variables ({size:.1f} MB) a sequence")
+    heads = (f"{n} worker{'s' * (n > 1)}" for n in WORKERS)
+    print(f"{'shard':>8} " + " ".join(f"{head:>24}" for head in heads) + "     once")
     for rows in SHARDS:
-        one = found[1, rows]
-        cells = [f"{found[n, rows]:7.2f} s {one / found[n, rows]:5.2f} x" for n in WORKERS]
-        print(f"{rows:>8} " + " ".join(f"{cell:>22}" for cell in cells))
+        one = best[1, rows][0]
+        cells = [f"{best[n, rows][0]:8.1f}/s  {best[n, rows][0] / one:5.2f} x" for n in WORKERS]
+        rest = min(best[n, rows][1] for n in WORKERS)
+        print(f"{rows:>8} " + " ".join(f"{cell:>24}" for cell in cells) + f" {rest:6.1f} s")
