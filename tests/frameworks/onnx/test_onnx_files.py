@@ -202,6 +202,22 @@ def test_names_are_made_readable_and_unique(names, shared, layers):
     assert found == ([f"{layers[0]}/call_0", f"{layers[0]}/call_1"] if shared else layers)
 
 
+@pytest.mark.parametrize(
+    ("scopes", "layers"),
+    [
+        ("['', 'encoder', 'encoder.gru', 'gru']", ["encoder/gru/layer_0", "encoder/gru/layer_1"]),
+        ("['', 'gru']", ["gru/layer_0", "gru/layer_1"]),
+        ("nonsense", ["node_GRU_3", "node_GRU_7"]),
+    ],
+)
+def test_modules_that_pytorchs_newer_exporter_notes(scopes, layers):
+    proto = two_nodes("node_GRU_3", "node_GRU_7")
+    for node in proto.graph.node:
+        entry = node.metadata_props.add()
+        entry.key, entry.value = "pkg.torch.onnx.name_scopes", scopes
+    assert framework.layers(proto) == layers
+
+
 def test_a_stream_is_one_sequence():
     layer = models.node("lstm")
     proto = models.model_of(layer)

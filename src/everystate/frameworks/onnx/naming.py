@@ -1,8 +1,9 @@
 """Leaf paths from the names of nodes, as exporters give them.
 
-PyTorch's calls the nodes of ``encoder.lstm`` ``/encoder/lstm/LSTM`` and ``/encoder/lstm/LSTM_1``;
-they become ``encoder/lstm/layer_0`` and ``encoder/lstm/layer_1``, as in a trace of the PyTorch
-model. A node without a name goes by its operator.
+PyTorch's older exporter calls the nodes of ``encoder.lstm`` ``/encoder/lstm/LSTM`` and
+``/encoder/lstm/LSTM_1``; they become ``encoder/lstm/layer_0`` and ``encoder/lstm/layer_1``, as in a
+trace of the PyTorch model. Its newer one numbers nodes through, and notes the modules around each
+in the node's metadata. A node without a name goes by its operator.
 """
 
 import re
@@ -10,7 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import onnx
+
 from everystate import schema
+
+SCOPES: Final = "pkg.torch.onnx.name_scopes"
+"""Where PyTorch's newer exporter notes the modules around a node."""
 
 RESERVED: Final = (
     schema.BATCH,
@@ -45,6 +51,23 @@ class Named:
     op: str
     within: int | None = None
     weights: str = ""
+
+
+def name_of(node: onnx.NodeProto, op: str) -> str:
+    """Return what an exporter calls a node: its module and operator where it says so.
+
+    Parameters
+    ----------
+    node : onnx.NodeProto
+        The node.
+    op : str
+        Its operator, as its name ends.
+    """
+    noted = [entry.value for entry in node.metadata_props if entry.key == SCOPES]
+    scopes = re.findall(r"'([^']*)'", noted[0]) if noted else []
+    if len(scopes) < 2:  # the model, the modules on the way, the operator: ['', 'enc.gru', 'gru']
+        return node.name
+    return f"{scopes[-2] or op.lower()}/{op}"
 
 
 def paths(nodes: Sequence[Named]) -> list[str]:

@@ -10,7 +10,7 @@ from everystate.frameworks.onnx import quantised
 from everystate.frameworks.onnx.files import Source
 from everystate.frameworks.onnx.graph import OWN_DOMAINS, Exposure, Scope
 from everystate.frameworks.onnx.loops import ShownLoop, is_loop, show_loop
-from everystate.frameworks.onnx.naming import Named, paths
+from everystate.frameworks.onnx.naming import Named, name_of, paths
 from everystate.frameworks.onnx.nodes import FAMILY, directions
 from everystate.frameworks.onnx.recurrent import ShownNode, is_recurrent, show_node, time_first
 
@@ -52,15 +52,11 @@ def find(source: Source) -> list[Found]:
     if not met:
         raise UnsupportedModelError(_nothing(source))
     place = {tuple(node.output): k for k, (_, node) in enumerate(met)}
-    named = [
-        Named(
-            node.name.removesuffix(quantised.SUFFIX),
-            FAMILY.get(node.op_type, node.op_type),
-            _around(scope, place),
-            _weights(node, k),
-        )
-        for k, (scope, node) in enumerate(met)
-    ]
+    named = []
+    for k, (scope, node) in enumerate(met):
+        op = FAMILY.get(node.op_type, node.op_type)
+        name = name_of(node, op).removesuffix(quantised.SUFFIX)
+        named.append(Named(name, op, _around(scope, place), _weights(node, k)))
     return [Found(path, *pair) for path, pair in zip(paths(named), met, strict=True)]
 
 
