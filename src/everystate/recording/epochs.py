@@ -65,4 +65,5 @@ class Epochs:
         )
         attrs: dict[str, Any] = worst([part.attrs for part in found])
         attrs.pop("weights_sha256", None)  # each epoch has its own
-        return joined.assign_attrs(attrs)
+        joined.attrs = attrs
+        return joined

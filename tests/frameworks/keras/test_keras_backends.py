@@ -18,8 +18,8 @@ CORE = {
     "states_of or by_hand or each_epoch or return_sequences or float64 or half_precision or "
     "both_directions or overheard",
     # A layer's every eager call is compiled anew on JAX: few of them.
-    "jax": "oracles_and_gates or (oracles and contract) or bitwise or cells_are_leaves or "
-    "(lstm and gaps and False) or states_of or (by_hand and LSTM) or compiled or float64 and gru",
+    "jax": "(bitwise and contract) or (the_oracles and contract) or cells_are_leaves or "
+    "(the_oracles and lstm and gaps and False) or states_of or (by_hand and LSTM) or compiled",
 }
 """What depends on the back end."""
 

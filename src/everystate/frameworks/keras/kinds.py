@@ -20,7 +20,7 @@ from everystate.errors import InputError
 from everystate.frameworks.keras.activations import hard_sigmoid_keras2
 from everystate.frameworks.keras.backend import Tensor, as_array, native
 from everystate.frameworks.keras.replacing import replaced
-from everystate.recording.custom import ATTRIBUTE
+from everystate.recording import custom
 
 NAMES: Final = {
     activations.tanh: "tanh",
@@ -77,8 +77,7 @@ def state_names(cell: Any, count: int) -> tuple[str, ...]:
     kind = kind_of(cell)
     if kind is not None:
         return kind.states
-    named = getattr(cell, ATTRIBUTE, ())
-    named = (named,) if isinstance(named, str) else tuple(named)
+    named = custom.state_names(cell) if custom.is_cell(cell) else ()
     return named if len(named) == count else tuple(f"state_{k}" for k in range(count))
 
 
