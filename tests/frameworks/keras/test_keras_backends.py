@@ -13,13 +13,12 @@ keras = importorskip("keras")
 
 HERE = Path(__file__).parent
 CORE = {
-    "torch": "contract or oracles or ones_own or cells_are_leaves or recurrent_dropout or "
-    "convolutions or whatever_its_back_end or compiled or embedding or random_numbers or "
-    "states_of or by_hand or each_epoch or return_sequences or float64 or half_precision or "
-    "both_directions or overheard",
+    "torch": "contract or ones_own or cells_are_leaves or recurrent_dropout or convolutions or "
+    "whatever_its_back_end or compiled or random_numbers or states_of_is_trained or by_hand or "
+    "each_epoch or float64 or half_precision or overheard or (the_oracles and gaps)",
     # A layer's every eager call is compiled anew on JAX: few of them.
-    "jax": "(bitwise and contract) or (the_oracles and contract) or cells_are_leaves or "
-    "(the_oracles and lstm and gaps and False) or states_of or (by_hand and LSTM) or compiled",
+    "jax": "(bitwise and contract) or states_of_is_trained or compiled or cells_are_leaves or "
+    "(the_oracles and lstm and gaps and False)",
 }
 """What depends on the back end."""
 

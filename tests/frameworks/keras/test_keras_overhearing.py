@@ -49,6 +49,9 @@ def test_overheard_gates_are_the_oracles(monkeypatch, backwards):
     leaf = es.record(layer, x)["lstm"]
     assert leaf.i.attrs["origin"] == leaf.c.attrs["origin"] == "observed"
     ref.assert_leaf(leaf, expected)
+    alone = es.record(layer, x, select=es.Select(variables="c"))["lstm"]
+    assert alone.c.attrs["origin"] == "observed"
+    ref.assert_leaf(alone, {n: expected[n] for n in ("c", "initial_h", "initial_c")})
     monkeypatch.setattr(overhearing, "TOLERANCE", -1.0)  # nothing is as the equations say
     leaf = es.record(layer, x)["lstm"]
     assert leaf.i.attrs["origin"] == leaf.c.attrs["origin"] == "replayed"

@@ -85,7 +85,7 @@ class Run:
             hints=() if dropped is None else ("dropout of the inputs was active",),
             **self._common(cell, valid),
         )
-        if seen.shows_gates and not as_the_equations(in_processing_order(seen)):
+        if heard and not as_the_equations(in_processing_order(seen)):
             seen = replace(seen, observed={"h": seen.observed["h"]})
         yield seen
 

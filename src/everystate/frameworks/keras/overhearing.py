@@ -18,6 +18,7 @@ from keras import layers
 from everystate.frameworks.keras.backend import Tensor
 from everystate.frameworks.keras.replacing import replaced
 from everystate.recording.observation import Observation
+from everystate.recording.selection import Select
 
 Heard = dict[str, list[Tensor]]
 """By name, what each step computed, in the order of processing."""
@@ -51,20 +52,28 @@ def overhearing(layer: layers.RNN, sequences: Tensor) -> Iterator[Heard]:
         heard |= {"g": [y for _, y in candidates[::2]], "c": [c for c, _ in candidates[1::2]]}
 
 
+def asked_for(heard: Heard, select: Select) -> Heard:
+    """Return what of it a selection asks for: gates, which verify ``c``, only with a gate."""
+    asked = {*select.asked}
+    if not heard or asked <= {"h", "inputs"}:
+        return {}
+    return {"c": heard["c"]} if asked <= {"h", "c", "states", "inputs"} else heard
+
+
 def as_the_equations(seen: Observation) -> bool:
-    """Whether the gates that were overheard are those of the equations, at the first and last step.
+    """Whether what was overheard is what the equations say, at the first and the last step.
 
     Parameters
     ----------
     seen : Observation
-        In the order of processing, with every gate and ``c``.
+        In the order of processing, with ``c`` at least.
     """
     cell, w = seen.equations
     assert seen.inputs is not None
     for t in {0, seen.steps - 1}:
         before = {name: seen.observed[name][t - 1] if t else seen.initial[name] for name in "hc"}
         expected = cell.step(w, cell.from_input(w, seen.inputs[t]), before)
-        for name in cell.variables:
+        for name in set(cell.variables) & set(seen.observed):
             a, b = np.asarray(expected[name]), np.asarray(seen.observed[name][t])
             if not np.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
                 return False

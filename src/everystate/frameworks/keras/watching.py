@@ -23,7 +23,7 @@ from everystate.frameworks.keras.backend import (
 )
 from everystate.frameworks.keras.kinds import check_input, is_replayable
 from everystate.frameworks.keras.observations import Run
-from everystate.frameworks.keras.overhearing import overhearing
+from everystate.frameworks.keras.overhearing import asked_for, overhearing
 from everystate.frameworks.keras.replacing import replaced
 from everystate.recording.recorder import Recorder
 
@@ -54,6 +54,7 @@ class Watcher:
         before = [] if replay else _counters(self.layer.cell)
         with overhearing(self.layer, sequences) as heard:
             _, outputs, final = result = self._run(sequences, initial_state, given)
+        heard = asked_for(heard, self.recorder.select)
         run = Run(self.path, self.layer, sequences, initial_state, mask, training, outputs, final)
         with without_gradients(), _rewound(self.layer.cell, before):
             for seen in run.replayed(heard) if replay else run.shown():
