@@ -1,9 +1,12 @@
 """``diagnose``: sentences, JSON, exit codes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import everystate as es
+from everystate.testing import importorskip
 
 
 @pytest.fixture
@@ -55,6 +58,17 @@ def test_thresholds(run, shut):
     done = run("diagnose", shut, "--threshold", "edge=7")
     assert done.code == 1
     assert "threshold edge=7.0, expected between 0 and 1" in done.err
+
+
+def test_the_report_says_it_first(run, shut, trace):
+    importorskip("bokeh")
+    assert run("report", shut, "-o", "run.html").code == 0
+    said = "100 % of the output gates o are below 0.05"
+    assert said in Path("run.html").read_text()
+    assert run("report", shut, "-o", "run.html", "--threshold", "edge=0.001").code == 0
+    assert said not in Path("run.html").read_text()
+    assert run("report", shut, "-o", "run.html", "--baseline", trace).code == 0
+    assert "(0 % in the baseline)" in Path("run.html").read_text()
 
 
 def test_what_is_no_trace(run, weights):
