@@ -131,9 +131,9 @@ def lstm_in_loop(trips, layer):
 
 
 def test_a_node_stepped_in_a_loop_is_one_sequence():
-    layer = models.node("lstm", name="/decoder/cell/LSTM")
+    layer = models.node("lstm", name="/decoder/lstm/LSTM")
     trace = run(lstm_in_loop(T, layer), {"X": layer.arrays["X"]})
-    expected = layer.expected("decoder/decoder/cell")
+    expected = layer.expected("decoder/lstm")
     (path,) = expected
     loop = trace["decoder/cell"]
     for name in ("h", "c"):

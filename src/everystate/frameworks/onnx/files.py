@@ -10,7 +10,6 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import inliner, numpy_helper
@@ -143,8 +142,3 @@ def _text(value: Any) -> Any:
     if isinstance(value, list):
         return [_text(part) for part in value]
     return value
-
-
-def as_array(value: Any) -> Tensor:
-    """Return what a `Constant` node's attributes hold, as an array."""
-    return np.asarray(value)

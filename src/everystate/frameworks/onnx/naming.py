@@ -73,6 +73,8 @@ def name_of(node: onnx.NodeProto, op: str) -> str:
 def paths(nodes: Sequence[Named]) -> list[str]:
     """Return the path of each node; the loop that a node is inside of comes before it.
 
+    A name may already begin with the loop's.
+
     Examples
     --------
     >>> paths([Named("/enc/LSTM", "LSTM", None, "a"), Named("/enc/LSTM_1", "LSTM", None, "b")])
@@ -83,7 +85,8 @@ def paths(nodes: Sequence[Named]) -> list[str]:
     found: list[str] = []
     owner: dict[str, tuple[str, str]] = {}
     for node, local in zip(nodes, _within_modules(nodes), strict=True):
-        wanted = local if node.within is None else f"{found[node.within]}/{local}"
+        around = "" if node.within is None else f"{found[node.within]}/"
+        wanted = local if local.startswith(around) else f"{around}{local}"
         path, count = wanted, 0
         while owner.setdefault(path, (node.op, node.weights)) != (node.op, node.weights):
             count += 1
