@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from everystate.streaming.verbs import record as record
     from everystate.streaming.verbs import recording as recording
     from everystate.streaming.verbs import unroll as unroll
+    from everystate.views.explorer.serve import explore as explore
     from everystate.views.report import report as report
     from everystate.views.summary import summary as summary
 
@@ -24,6 +25,7 @@ _PUBLIC = {
     "Select": "everystate.recording.selection",
     "compare": "everystate.analysis.compare",
     "diagnose": "everystate.analysis.diagnose",
+    "explore": "everystate.views.explorer.serve",
     "open_trace": "everystate.storage",
     "record": "everystate.streaming.verbs",
     "recording": "everystate.streaming.verbs",
@@ -38,6 +40,7 @@ __all__ = [
     "Select",
     "compare",
     "diagnose",
+    "explore",
     "open_trace",
     "record",
     "recording",

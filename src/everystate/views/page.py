@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from everystate import schema
+from everystate.analysis.diagnose import diagnose
 from everystate.analysis.finding import Finding
 from everystate.analysis.layer import layers
 from everystate.views import palettes
@@ -169,7 +170,7 @@ def render(
     given = series if isinstance(series, Mapping) else {} if series is None else {"Input": series}
     inputs = {str(name): input_layer(one, first[schema.TIME]) for name, one in given.items()}
     if findings is None:
-        findings = ()
+        findings = diagnose(trace)
     drawn = [*inputs.values(), *rows.values()]
     budget = Budget.of(columns_for(drawn), series_of(drawn), PLACES)
     pictures = Pictures(budget, marks_of(marks), findings)
