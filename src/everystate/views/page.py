@@ -201,9 +201,15 @@ def _fill(trace: xr.DataTree, title: str | None, pictures: Pictures, first: xr.D
         blocks=list(zip(pictures.blocks, map(Markup, divs[1:]), strict=True)),
         script=Markup(script),  # noqa: S704  # bokeh escapes the document inside
         show=Markup(source_of("show.js")),  # noqa: S704  # a file of the package
-        bokeh=Markup(Resources("inline", components=["bokeh", "bokeh-widgets"]).render_js()),  # noqa: S704
+        bokeh=[Markup(source) for source in _bokeh()],  # noqa: S704  # files of bokeh
     )
     return html
+
+
+def _bokeh() -> list[str]:
+    """Return bokeh's own scripts; `render_js` would add those of whatever else was imported."""
+    sources: list[str] = Resources("inline", components=["bokeh", "bokeh-widgets"]).js_raw
+    return sources
 
 
 def _facts(trace: xr.DataTree, first: xr.Dataset) -> dict[str, str]:

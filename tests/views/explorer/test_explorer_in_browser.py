@@ -24,7 +24,7 @@ BOX = f"""() => {{
     const {{x, y}} = view.el.getBoundingClientRect(), {{bbox}} = view.frame
     return [x + bbox.left, y + bbox.top, bbox.width, bbox.height]
 }}"""
-PATIENCE = 30_000
+PATIENCE = 60_000
 """Milliseconds: a busy machine draws slowly."""
 
 
@@ -142,6 +142,8 @@ def test_a_walk_through_the_explorer(page, layers):
 @pytest.mark.parametrize("width", [1280, 420])
 def test_nothing_is_cut_off(page, width):
     page.set_viewport_size({"width": width, "height": 900})
+    page.reload()
+    page.wait_for_function(f"() => window.Bokeh && {SHOWN}.length == 2")
     page.wait_for_function(f"() => document.documentElement.scrollWidth <= {width}")
     sides = page.evaluate(f"() => {SHOWN}.map(v => v.el.getBoundingClientRect().right)")
     assert max(sides) <= width

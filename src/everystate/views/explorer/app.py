@@ -284,5 +284,5 @@ class App:
         side = pn.Column(*controls, width=WIDTH + 20, margin=(0, 12, 0, 0))
         parts = [moves, pn.pane.HTML(hint), self.said, *self.panes]
         main = pn.Column(*parts, sizing_mode="stretch_width", min_width=300)
-        main.styles = {"flex": "1 1 320px", "min-width": "0"}
-        return pn.FlexBox(side, main, flex_wrap="wrap")
+        main.styles = {"flex": "1 1 320px", "min-width": "0", "overflow-x": "hidden"}
+        return pn.FlexBox(side, main, flex_wrap="wrap", sizing_mode="stretch_width")
