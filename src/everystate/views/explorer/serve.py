@@ -61,6 +61,19 @@ def explore(
         If Panel, HoloViews or Datashader is not installed (``pip install 'everystate[explore]'``).
     OSError
         If the port is taken.
+
+    Examples
+    --------
+    >>> import torch, everystate as es
+    >>> trace = es.record(torch.nn.LSTM(3, 4, batch_first=True), torch.randn(2, 50, 3))
+    >>> es.explore(trace, labels={"odd": (20, 30)})  # doctest: +SKIP
+    exploring at http://127.0.0.1:40123/ (Ctrl-C ends it)
+
+    What does not fit is refused before anything is served:
+
+    >>> es.explore(trace, labels={"odd": ("monday", "friday")})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    everystate.errors.InputError: 'monday' is not on the time axis, which goes from 0 to 49 ...
     """
     Session(trace, compare, scores or {}, labels, reopen)  # whatever is wrong is said at once
 
