@@ -1,9 +1,13 @@
 """Scans within ``shard_map`` on two devices of this CPU, beside the same function on one."""
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
+
+from everystate.testing import importorskip
+
+eqx = importorskip("equinox")
+jax = importorskip("jax")
+jnp = importorskip("jax.numpy")
+
 from jax.sharding import AxisType, PartitionSpec
 
 import everystate as es
