@@ -113,9 +113,8 @@ def table(rounds: int, steps: int) -> None:
     """Print the table, each size in a process of its own: what one takes another does not see."""
     print(f"one sequence to disk, h and c of {UNITS} units; times forward + plain write")
     heads = ("forward", "write", "record")
-    print(
-        f"{'steps':>10} {' '.join(f'{h:>9}' for h in heads)} {'ratio':>7} {'us/step':>8} {'cpu us':>8} peak"
-    )
+    columns = f"{'ratio':>7} {'us/step':>8} {'cpu us':>8} peak"
+    print(f"{'steps':>10} {' '.join(f'{head:>9}' for head in heads)} {columns}")
     sizes = [10**k for k in range(4, 10) if 10**k < steps]
     for size in [*sizes, steps]:
         turns = max(1, min(rounds, 3 * 10**5 // size))
