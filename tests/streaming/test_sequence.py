@@ -339,6 +339,26 @@ class TestResuming:
 
         xr.testing.assert_identical(es.record(model, x, progress=never, **options), first)
 
+    def test_with_a_step_of_ones_own(self, tmp_path):
+        torch.manual_seed(5)
+        cell, x = nn.LSTMCell(D, U), data("lstm")
+
+        def step(chunk, state):
+            h, c = (torch.zeros(B, U), torch.zeros(B, U)) if state is None else state["cell"]
+            for x_t in tensor(chunk):
+                h, c = cell(x_t, (h, c))
+            return h, {"cell": [h, c], "name": "ann", "nothing": None}
+
+        options = {"step": step, "time_axis": 0, "memory": 100_000}
+        with torch.no_grad():
+            whole = es.record(cell, x, store=tmp_path / "a.zarr", **options).load()
+            path = tmp_path / "b.zarr"
+            with pytest.raises(StopError):
+                es.record(cell, x, store=path, progress=stop_after(130), **options)
+            assert es.open_trace(path, incomplete="trim")["lstmcell"].sizes["time"] < T
+            got = es.record(cell, x, store=path, resume=True, **options)
+        xr.testing.assert_identical(got["lstmcell"].to_dataset(), whole["lstmcell"].to_dataset())
+
     def test_an_iterator_is_given_from_its_beginning(self, tmp_path):
         path, model, x = tmp_path / "run.zarr", model_of("gru"), data("gru")
 
