@@ -11,6 +11,7 @@ import xarray as xr
 import everystate as es
 import mutations
 from everystate.errors import TraceFormatError
+from everystate.testing import importorskip
 from everystate.views.table import lines_of
 
 
@@ -138,3 +139,18 @@ def test_it_can_be_json(make_layer, make_trace):
 def test_something_else_is_refused(thing):
     with pytest.raises(TraceFormatError, match=r"es\.record"):
         es.summary(thing)
+
+
+def test_a_chunked_trace_has_the_same_figures(make_layer, make_trace):
+    importorskip("dask")
+    trace = make_trace({"enc": make_layer("LSTM", steps=300), "dec": make_layer("GRU", steps=300)})
+    whole, chunked = es.summary(trace), es.summary(trace.chunk({"time": 70}))
+    for column in whole.columns:
+        for ours, theirs in zip(whole[column], chunked[column], strict=True):
+            if isinstance(ours, float):
+                assert ours == pytest.approx(theirs, rel=1e-5, nan_ok=True), column
+            else:
+                assert ours == theirs, column
+    with mutations.must_be_noticed("a chunk lost"):
+        lost = es.summary(trace.chunk({"time": 70}).isel(time=slice(70, None)))
+        assert lost["c_max"].tolist() == whole["c_max"].tolist()

@@ -7,6 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from everystate import schema
+from everystate.analysis.case import in_chunks
 from everystate.analysis.drift import drift
 from everystate.analysis.layer import gates, layers, not_finite, recorded
 from everystate.analysis.memory import half_life
@@ -82,13 +83,34 @@ def summary(trace: xr.DataTree) -> Summary:
     >>> figures["cell"], figures["units"], figures["steps"], figures["rows"]
     ('GRU', 4, 50, 2)
     """
-    found = layers(trace)
+    found = [_Measured(in_chunks(layer)) for layer in layers(trace).values()]
     groups = (_facts, _ranges, _shares, _units, _trend, _provenance)
-    frames = [pd.DataFrame(map(group, found.values()), index=list(found)) for group in groups]
+    frames = [pd.DataFrame(map(group, found), index=list(layers(trace))) for group in groups]
     return Summary(pd.concat(frames, axis=1).rename_axis("layer"))
 
 
-def _facts(layer: xr.Dataset) -> Figures:
+class _Measured:
+    """A layer with its figures; those of a chunked one are computed in one passage."""
+
+    def __init__(self, layer: xr.Dataset) -> None:
+        self.layer = layer
+        figures = {
+            "spread": spread(layer.drop_vars(gates(layer))),
+            "saturation": saturation(layer),
+            "movement": movement(layer),
+            "half_life": half_life(layer),
+            "drift": drift(layer),
+            "not_finite": not_finite(layer),
+        }
+        if layer.chunks:
+            from dask.base import compute
+
+            (figures,) = compute(figures)  # type: ignore[no-untyped-call]
+        self.figures: dict[str, xr.Dataset] = figures
+
+
+def _facts(of: _Measured) -> Figures:
+    layer = of.layer
     first = layer[recorded(layer)[0]]
     state = schema.UNIT if schema.UNIT in layer.sizes else first.dims[-1]
     return {
@@ -100,8 +122,8 @@ def _facts(layer: xr.Dataset) -> Figures:
     }
 
 
-def _ranges(layer: xr.Dataset) -> Figures:
-    found = spread(layer.drop_vars(gates(layer)))
+def _ranges(of: _Measured) -> Figures:
+    found = of.figures["spread"]
     figures: Figures = {}
     for name in found["variable"].values if found else ():
         ends = found.sel(variable=name)
@@ -109,8 +131,8 @@ def _ranges(layer: xr.Dataset) -> Figures:
     return figures
 
 
-def _shares(layer: xr.Dataset) -> Figures:
-    found = saturation(layer)
+def _shares(of: _Measured) -> Figures:
+    found = of.figures["saturation"]
     figures: Figures = {}
     for name in found["variable"].values if found else ():
         shares = found.sel(variable=name).mean()
@@ -118,8 +140,8 @@ def _shares(layer: xr.Dataset) -> Figures:
     return figures
 
 
-def _units(layer: xr.Dataset) -> Figures:
-    moved, memory = movement(layer), half_life(layer)
+def _units(of: _Measured) -> Figures:
+    moved, memory = of.figures["movement"], of.figures["half_life"]
     figures: Figures = {"still_units": int(moved.still.sum())} if moved else {}
     if memory:
         steps = memory.half_life.values
@@ -129,13 +151,14 @@ def _units(layer: xr.Dataset) -> Figures:
     return figures
 
 
-def _trend(layer: xr.Dataset) -> Figures:
-    found = drift(layer)
+def _trend(of: _Measured) -> Figures:
+    found = of.figures["drift"]
     names = {"slope": "drift_per_step", "relative": "drift_relative", "ratio": "drift_ratio"}
     return {column: found[name].mean().item() for name, column in names.items() if found}
 
 
-def _provenance(layer: xr.Dataset) -> Figures:
+def _provenance(of: _Measured) -> Figures:
+    layer = of.layer
     errors = [float(v) for k, v in layer.attrs.items() if str(k).startswith("max_error_")]
     origins: dict[str, list[str]] = {}
     for name in recorded(layer):
@@ -144,5 +167,5 @@ def _provenance(layer: xr.Dataset) -> Figures:
         "max_error": max(errors, default=math.nan),
         "tolerance": float(layer.attrs.get("tolerance", math.nan)),
         "origin": "; ".join(f"{origin}: {' '.join(names)}" for origin, names in origins.items()),
-        "not_finite": int(not_finite(layer).not_finite.sum()),
+        "not_finite": int(of.figures["not_finite"].not_finite.sum()),
     }
