@@ -170,3 +170,10 @@ def test_a_layer_of_inputs_only_beside_others(make_layer, make_trace, tmp_path):
     layer = make_layer("LSTM", features=3)
     html = es.report(make_trace({"a": layer, "b": layer[["inputs"]]}), tmp_path / "r.html")
     assert 'href="#block1">a</a>' in html.read_text()
+
+
+def test_time_may_be_labelled_by_words(make_layer, make_trace, tmp_path):
+    layer = make_layer("LSTM", time=[f"word{k}" for k in range(60)])
+    found = es.diagnose(make_trace({"enc": layer}))
+    path = es.report(make_trace({"enc": layer}), tmp_path / "r.html", findings=found)
+    assert path.stat().st_size > 1e6

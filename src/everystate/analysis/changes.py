@@ -132,7 +132,8 @@ def _buckets(values: xr.DataArray) -> tuple[int, int, Floats, Floats]:
     if values.chunks is not None:  # whole buckets, or all of them would become one chunk
         chunk = values.chunksizes[schema.TIME][0]
         values = values.chunk({schema.TIME: max(1, chunk // size) * size})
-    means = values.coarsen({schema.TIME: size}, boundary="trim").mean()
+    bare = values.drop_vars(list(values.coords))  # labels of time may be words: they have no mean
+    means = bare.coarsen({schema.TIME: size}, boundary="trim").mean()
     deviation = values.std(schema.TIME)
     return first, size, np.asarray(means.values, np.float64), np.asarray(deviation.values)
 
