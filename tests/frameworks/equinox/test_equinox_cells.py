@@ -1,6 +1,8 @@
 """Equinox's cells, however their model is called; cells of one's own; unroll."""
 
 import functools
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -227,3 +229,13 @@ def test_bad_input(model):
         es.record(model, X[0], select=es.Select("decoder"))
     with pytest.raises(UnsupportedModelError, match="give the state before the first step"):
         es.unroll(Adaptive(jnp.asarray(0.5)), X[0])
+
+
+def test_a_model_that_was_recorded_is_not_kept():
+    model = Model(eqx.nn.GRUCell(D, H, key=jax.random.key(1)))
+    es.record(model, X[0])
+    weights = weakref.ref(model.cell.weight_hh)
+    assert weights() is not None
+    del model
+    gc.collect()
+    assert weights() is None

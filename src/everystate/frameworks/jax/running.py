@@ -142,17 +142,22 @@ def watched_calls(
     target : callable
         Turns the module into a function.
     """
+    watched_now = [model]  # JAX keeps the classes made for it for good: they must not keep it too
 
     def watch(_path: str, run: Any, called: Any, *args: Any, **kwargs: Any) -> Any:
         traced = any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves((args, kwargs)))
-        block = None if traced or called is not model else block_of(called)
+        own = any(called is one for one in watched_now)
+        block = block_of(called) if own and not traced else None
         if block is None:
             return run(*args, **kwargs)
         with as_it_was(called):
             return block.call(target(called), args, kwargs)
 
-    with observed(model, recorder), watched([("", model)], watch):
-        yield
+    try:
+        with observed(model, recorder), watched([("", model)], watch):
+            yield
+    finally:
+        watched_now.clear()
 
 
 _OPEN: list[Block] = []
