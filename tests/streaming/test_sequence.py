@@ -288,6 +288,14 @@ def stop_after(steps: int):
     return progress
 
 
+@pytest.mark.parametrize("chunk", [0, -5, 2.5, "7", True])
+def test_a_chunk_is_some_steps(chunk, tmp_path):
+    model, x = model_of("rnn"), data("rnn", 40)
+    with pytest.raises(SelectionError, match=r"chunk=.*: expected an int of steps, 1 or more"):
+        es.record(model, x, store=tmp_path / "run.zarr", chunk=chunk)
+    assert not list(tmp_path.iterdir())
+
+
 class TestResuming:
     def stopped(self, path, kind="tagger", after=64, **options):
         with pytest.raises(StopError):

@@ -48,9 +48,12 @@ def streams(given: Mapping[str, Any]) -> bool:
     Raises
     ------
     SelectionError
-        If an option has no meaning without ``store=`` or ``reduce=``.
+        If an option has no meaning without ``store=`` or ``reduce=``, or `chunk` is none.
     """
     check_known(given)
+    chunk = given.get("chunk")
+    if chunk is not None and (type(chunk) is not int or chunk < 1):
+        raise SelectionError(f"chunk={chunk!r}: expected an int of steps, 1 or more.")
     if given.get("store") is not None or given.get("reduce") is not None:
         return True
     for name, value in given.items():
