@@ -85,7 +85,8 @@ def _renew(config: Any, fused: dict[str, int]) -> None:
         if own.pop("time_major", False):
             raise UnsupportedModelError(
                 f"{own.get('name')}: reads (time, batch, features), time_major=True, which Keras 3 "
-                "cannot. Record the model in tf_keras' place by a batch-major twin."
+                "cannot. Build the model without time_major in Keras 3, give it these weights by "
+                "layer.set_weights, and record that."
             )
         if kind in NOW:
             fused[own["name"]] = GATES[kind]
