@@ -16,13 +16,14 @@ from everystate.errors import (
     SelectionError,
     TraceWriteError,
 )
+from everystate.recording.join import worst
 from everystate.recording.selection import Select
 from everystate.scale.cluster import Call, Failure, spread
 from everystate.scale.inputs.source import Sizes, Source, digest
 from everystate.scale.job import Job, Target
 from everystate.scale.options import Batching
 from everystate.scale.result import Progress, Recorded
-from everystate.scale.worker import measure, record_shard, sample, worst
+from everystate.scale.worker import measure, record_shard, sample
 from everystate.storage.shared.grid import shard_rows
 from everystate.storage.shared.manifest import Plan, ShardMark, load_marks
 from everystate.storage.shared.root import Root
@@ -303,7 +304,7 @@ class Run:
         attrs: dict[str, dict[str, Any]] = {}
         for mark in self.marks.values():
             for path, said in mark.attrs.items():
-                attrs[path] = worst(attrs.get(path, {}), said)
+                attrs[path] = worst([attrs.get(path, {}), said])
         for path in self.plan.variables:
             set_coordinate(self.root, path, schema.LENGTH, lengths)
         complete(self.root, attrs | {"/": {"failed_sequences": len(failed)}})

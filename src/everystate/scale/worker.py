@@ -13,6 +13,7 @@ import xarray as xr
 
 from everystate import schema
 from everystate.errors import EverystateError, InputError, UncuttableError, WeightsError
+from everystate.recording.join import worst
 from everystate.recording.selection import Select
 from everystate.scale.batches import batches
 from everystate.scale.inputs.source import Sizes, Source, Values
@@ -23,9 +24,6 @@ from everystate.storage.shared.writing import Leaf, write_rows
 
 Blocks = dict[str, dict[str, npt.NDArray[Any]]]
 """What is to be written, by layer and variable, each (row, step, unit) or (row, unit)."""
-
-SUMMED = ("unverified_values", "edited_steps", "weights_changed")
-"""Attributes of a layer that count; of its other numbers the largest is the one to know."""
 
 
 def measure(start: int, source: Source) -> tuple[int, Sizes]:
@@ -227,13 +225,4 @@ def _take_attrs(trace: xr.DataTree, leaf: Leaf, target: Target, mark: ShardMark)
             f"{leaf.path}: load_model() gives other weights each time. Let it load them from "
             "a file, or set the seed of what is random in it."
         )
-    mark.attrs[leaf.path] = worst(mark.attrs.get(leaf.path, {}), attrs)
-
-
-def worst(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the attributes of two parts of a layer as those of both."""
-    found = {**b, **a}
-    for name in found:
-        if name in a and name in b and isinstance(a[name], int | float):
-            found[name] = a[name] + b[name] if name in SUMMED else max(a[name], b[name])
-    return found
+    mark.attrs[leaf.path] = worst([mark.attrs.get(leaf.path, {}), attrs])
