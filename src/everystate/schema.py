@@ -22,6 +22,19 @@ C: Final = "c"
 INPUTS: Final = "inputs"
 INITIAL: Final = "initial_"
 
+RESERVED: Final = (
+    BATCH,
+    TIME,
+    UNIT,
+    PROJECTED_UNIT,
+    FEATURE,
+    LENGTH,
+    STEP,
+    EPOCH,
+    INPUTS,
+)
+"""Names that mean something else in a trace, so that no state can have them."""
+
 Origin = Literal["observed", "replayed"]
 OBSERVED: Final[Origin] = "observed"
 REPLAYED: Final[Origin] = "replayed"

@@ -197,6 +197,17 @@ class TestWrongCells:
         with pytest.raises(UnsupportedModelError, match=r"names 2 states \(a, b\).*3 arrays"):
             es.unroll(odd, X, STATE)
 
+    @pytest.mark.parametrize(
+        "names", [("v", "v"), ("time", "v"), ("v", "inputs"), ("v", "initial_v"), ("v", 1), ("",)]
+    )
+    def test_names_that_would_hide_something(self, names):
+        def cell(x, state):
+            return tuple(s + x for s in state)
+
+        cell.everystate_states = names
+        with pytest.raises(UnsupportedModelError, match=r"everystate_states = \(.*different texts"):
+            es.record(cell, X, STATE)
+
     def test_no_steps(self):
         with pytest.raises(InputError, match=r"two_integrators: got an input of shape \(0, 3\)"):
             es.unroll(two_integrators, np.empty((0, 3)), STATE)

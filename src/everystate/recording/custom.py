@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from array_api_compat import array_namespace
 
+from everystate import schema
 from everystate.cells.activations import Array
 from everystate.errors import InputError, UnsupportedModelError
 from everystate.recording.unrolled import LayerStates, States, Unrolled
@@ -30,9 +31,24 @@ def is_cell(value: object) -> bool:
 
 
 def state_names(cell: object) -> tuple[str, ...]:
-    """Return the names of a cell's states."""
-    names = getattr(cell, ATTRIBUTE)
-    return (names,) if isinstance(names, str) else tuple(names)
+    """Return the names of a cell's states.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If they are no texts, or two are the same, or one means something else in a trace.
+    """
+    given = getattr(cell, ATTRIBUTE)
+    names = (given,) if isinstance(given, str) else tuple(given)
+    texts = all(isinstance(name, str) and name for name in names)
+    taken = [n for n in names if n in schema.RESERVED or str(n).startswith(schema.INITIAL)]
+    if not texts or taken or len(set(names)) < len(names):
+        raise UnsupportedModelError(
+            f"{ATTRIBUTE} = {given!r}: expected different texts, none of which begins with "
+            f"{schema.INITIAL} or is one of {', '.join(schema.RESERVED)}: these mean something "
+            "else in a trace."
+        )
+    return names
 
 
 def arrays_of(value: Any) -> Iterator[Array]:

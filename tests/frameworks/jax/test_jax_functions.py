@@ -49,6 +49,18 @@ def test_states_are_named_by_the_structure_of_the_carry():
     assert leaf.attrs["module"] == "step"
 
 
+def test_states_with_a_name_of_the_traces_own():
+    start = {"time": jnp.zeros((B, D)), "inputs": jnp.ones((B, D)), "v": jnp.zeros((B, D))}
+    leaf = es.record(integrate, X, start)["scan_0"]
+    assert {"state_time", "state_inputs", "v"} <= set(leaf.data_vars)
+    assert leaf.time.values.tolist() == list(range(T))
+    by_hand, state = [], np.ones((B, D))
+    for x in X:
+        state = 0.5 * state + x.sum()
+        by_hand.append(state)
+    np.testing.assert_allclose(leaf.state_inputs.values, np.swapaxes(by_hand, 0, 1), rtol=1e-5)
+
+
 def test_a_state_without_a_batch_is_one_row():
     leaf = es.record(integrate, X[:, 0], jnp.zeros(D))["scan_0"]
     assert list(leaf.data_vars) == ["state", "initial_state"]

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from everystate import schema
+
 _PART: Final = re.compile(r"""\[['"]?([^\]'"]*)['"]?\]|\.([^.\[]+)""")
 
 
@@ -12,6 +14,7 @@ def state_names(arguments: Sequence[str]) -> tuple[str, ...]:
 
     The body's own names are kept: of a carry ``state`` that is a dict ``{"v": ..., "w": ...}``
     they are v and w; of a pair, state_0 and state_1; of an array, what the argument is called.
+    A name that means something else in a trace is told apart: ``time`` becomes ``state_time``.
 
     Parameters
     ----------
@@ -24,8 +27,13 @@ def state_names(arguments: Sequence[str]) -> tuple[str, ...]:
     ('v', 'w_a', 'w_b')
     >>> state_names(["carry[0]", "carry[1]"]), state_names(["h"]), state_names([""])
     (('state_0', 'state_1'), ('h',), ('state_0',))
+    >>> state_names(["s['time']", "s['v']"])
+    ('state_time', 'v')
     """
-    return distinct(_state_name(argument, k) for k, argument in enumerate(arguments))
+    names = [_state_name(argument, k) for k, argument in enumerate(arguments)]
+    return distinct(
+        f"state_{n}" if n in schema.RESERVED or n.startswith(schema.INITIAL) else n for n in names
+    )
 
 
 def _state_name(argument: str, place: int) -> str:
@@ -67,13 +75,14 @@ def distinct(names: Iterable[str]) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> distinct(["h", "c", "h"])
-    ('h', 'c', 'h_1')
+    >>> distinct(["h", "h_1", "c", "h"])
+    ('h', 'h_1', 'c', 'h_2')
     """
-    seen: dict[str, int] = {}
-    found = []
+    found: list[str] = []
     for name in names:
-        count = seen.get(name, 0)
-        seen[name] = count + 1
-        found.append(f"{name}_{count}" if count else name)
+        own, count = name, 0
+        while own in found:
+            count += 1
+            own = f"{name}_{count}"
+        found.append(own)
     return tuple(found)

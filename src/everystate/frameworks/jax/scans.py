@@ -33,7 +33,8 @@ def tap_scans(fn: Callable[..., Any]) -> Callable[..., tuple[Any, Scans]]:
         by its name scope, which Flax sets to the module's path, else ``scan_0``, ``scan_1``; a
         scan in the body of another has the name of both, and both time axes, the outer first.
         States are called as the body's argument has them: by the keys or fields of the carry,
-        ``state_0`` and ``state_1`` in a tuple. What a scan passes on as it is, is no state.
+        ``state_0`` and ``state_1`` in a tuple; those with a meaning of their own in a trace, such
+        as ``time``, with ``state_`` before them. What a scan passes on as it is, is no state.
         In a branch of ``lax.cond`` that is not taken, states are NaN, integers 0.
 
         The function can be put under `jax.jit`, `jax.vmap` and `jax.grad` like any other.

@@ -18,17 +18,6 @@ from everystate import schema
 SCOPES: Final = "pkg.torch.onnx.name_scopes"
 """Where PyTorch's newer exporter notes the modules around a node."""
 
-RESERVED: Final = (
-    schema.BATCH,
-    schema.TIME,
-    schema.UNIT,
-    schema.FEATURE,
-    schema.LENGTH,
-    schema.STEP,
-    schema.INPUTS,
-)
-"""Names of a trace's own dimensions and coordinates."""
-
 
 @dataclass(frozen=True)
 class Named:
@@ -135,7 +124,7 @@ def readable(names: Sequence[str]) -> list[str]:
     found: list[str] = []
     for k, name in enumerate(names):
         clean = re.sub(r"\W+", "_", name).strip("_") or f"state_{k}"
-        if clean in RESERVED or clean.startswith(schema.INITIAL):
+        if clean in schema.RESERVED or clean.startswith(schema.INITIAL):
             clean = f"state_{clean}"
         while clean in found:
             clean += "_"
