@@ -7,7 +7,9 @@ from everystate.testing import FrameworkContract, importorskip
 
 tf = importorskip("tensorflow")
 
+import everystate as es
 from cases import case
+from everystate.errors import NothingRecordedError
 from everystate.frameworks import tensorflow as framework
 from everystate.frameworks.tensorflow import rnn_cell
 
@@ -61,3 +63,12 @@ class TestFrozenGraph(FrameworkContract):
 
     def state(self, model):
         return model.SerializeToString(deterministic=True)
+
+    def test_each_of_two_blocks_records_its_own_graph(self):
+        other = type(self.graph)()
+        other.CopyFrom(self.graph)
+        with es.recording(self.graph) as outer, es.recording(other) as inner:
+            outer.run(*self.inputs())
+        assert [leaf.path.strip("/") for leaf in outer.trace.leaves] == PATHS
+        with pytest.raises(NothingRecordedError):
+            _ = inner.trace

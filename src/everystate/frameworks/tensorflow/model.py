@@ -20,7 +20,8 @@ from everystate.frameworks.tensorflow.tap import TappedLayer, tapped_layers
 from everystate.recording.observation import Observation, turn
 from everystate.recording.recorder import Recorder
 
-_recorder: ContextVar[Recorder | None] = ContextVar("everystate_tensorflow_recorder", default=None)
+_observed: ContextVar[tuple[tuple[Any, Recorder], ...]] = ContextVar("graphs", default=())
+"""Models that are being observed, each with its recorder, innermost last."""
 
 
 def matches(model: object) -> bool:
@@ -42,11 +43,11 @@ def layers(model: Any) -> Sequence[str]:
 @contextmanager
 def observe(model: Any, recorder: Recorder) -> Iterator[None]:
     """Have `call` in this block report to `recorder`: a graph runs nowhere else."""
-    token = _recorder.set(recorder)
+    token = _observed.set((*_observed.get(), (model, recorder)))
     try:
         yield
     finally:
-        _recorder.reset(token)
+        _observed.reset(token)
 
 
 def call(model: Any, inputs: Sequence[Any]) -> dict[str, dict[str, Any]]:
@@ -76,11 +77,17 @@ def call(model: Any, inputs: Sequence[Any]) -> dict[str, dict[str, Any]]:
         tf.import_graph_def(graph, name="")
         fetches = {a.path: (a.variables, a.initial, a.lengths or ()) for a in found}
         values = session.run(fetches, feeds)
-    recorder = _recorder.get()
-    for layer in found if recorder is not None else ():
-        assert recorder is not None
-        recorder.observe(_observation(layer, *values[layer.path]))
+    recorder = next((r for one, r in reversed(_observed.get()) if _same(one, model)), None)
+    if recorder is not None:
+        for layer in found:
+            recorder.observe(_observation(layer, *values[layer.path]))
     return {path: variables for path, (variables, _, _) in values.items()}
+
+
+def _same(one: Any, other: Any) -> bool:
+    return one is other or (
+        is_graph_file(one) and is_graph_file(other) and Path(one) == Path(other)
+    )
 
 
 def _observation(layer: TappedLayer, variables: Any, initial: Any, lengths: Any) -> Observation:
