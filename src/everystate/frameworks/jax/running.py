@@ -102,9 +102,11 @@ class Block:
         recorder = self.recorder
         recorder.select.check_layers([s.path for s in seen])
         recorder.begin_run()
-        for s in seen:
-            recorder.observe(s)
-        recorder.end_run()
+        try:
+            for s in seen:
+                recorder.observe(s)
+        finally:
+            recorder.end_run()
         return target.finish(result)
 
     def _program(self, target: Target, given: Arguments) -> Traced | Compiled:
