@@ -5,7 +5,7 @@ import pytest
 
 import mutations
 import oracles
-from everystate.errors import ReplayMismatchError
+from everystate.errors import ReplayMismatchError, UnsupportedModelError
 from everystate.testing import importorskip
 
 keras = importorskip("keras")
@@ -205,3 +205,11 @@ def test_random_numbers_of_keras_are_drawn_again_and_others_are_noticed():
     np.testing.assert_array_equal(after, ref.numpy(state))
     with pytest.raises(ReplayMismatchError, match="random numbers of its own"):
         es.record(layers.RNN(Noisy(known=False)), x)
+
+
+def test_a_cell_names_all_its_states():
+    class Short(Leaky):
+        everystate_states = ("fast",)
+
+    with pytest.raises(UnsupportedModelError, match=r"Short: .*names 1 states \(fast\).*it has 2"):
+        es.record(layers.RNN(Short()), ref.random(B, T, D, seed=1))

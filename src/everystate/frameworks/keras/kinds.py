@@ -16,7 +16,7 @@ from keras import activations, layers
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell
 
 from everystate.cells import GRU, LSTM, Cell, SimpleRNN, Weights
-from everystate.errors import InputError
+from everystate.errors import InputError, UnsupportedModelError
 from everystate.frameworks.keras.activations import hard_sigmoid_keras2
 from everystate.frameworks.keras.backend import Tensor, as_array, native
 from everystate.frameworks.keras.replacing import replaced
@@ -73,12 +73,25 @@ def kind_of(cell: Any) -> Kind | None:
 
 
 def state_names(cell: Any, count: int) -> tuple[str, ...]:
-    """Return the names of a cell's `count` states: Keras', the user's, or ``state_0``, ..."""
+    """Return the names of a cell's `count` states: Keras', the user's, or ``state_0``, ...
+
+    Raises
+    ------
+    UnsupportedModelError
+        If the user's are not as many.
+    """
     kind = kind_of(cell)
     if kind is not None:
         return kind.states
-    named = custom.state_names(cell) if custom.is_cell(cell) else ()
-    return named if len(named) == count else tuple(f"state_{k}" for k in range(count))
+    if not custom.is_cell(cell):
+        return tuple(f"state_{k}" for k in range(count))
+    named = custom.state_names(cell)
+    if len(named) != count:
+        raise UnsupportedModelError(
+            f"{type(cell).__name__}: {custom.ATTRIBUTE} names {len(named)} states "
+            f"({', '.join(named)}), but it has {count}. Name each of them."
+        )
+    return named
 
 
 def equations(cell: Any) -> Cell | None:
