@@ -213,3 +213,11 @@ def test_a_cell_names_all_its_states():
 
     with pytest.raises(UnsupportedModelError, match=r"Short: .*names 1 states \(fast\).*it has 2"):
         es.record(layers.RNN(Short()), ref.random(B, T, D, seed=1))
+
+
+def test_no_state_is_hidden_by_the_output():
+    class Hidden(Leaky):
+        everystate_states = ("output", "slow")
+
+    with pytest.raises(UnsupportedModelError, match=r"Hidden: .*calls a state 'output'"):
+        es.record(layers.RNN(Hidden()), ref.random(B, T, D, seed=1))

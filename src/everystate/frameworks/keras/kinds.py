@@ -32,6 +32,9 @@ NAMES: Final = {
 }
 """The activations that can be replayed."""
 
+OUTPUT: Final = "output"
+"""What a trace calls the output of a user's cell, where it is none of its states."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -78,7 +81,7 @@ def state_names(cell: Any, count: int) -> tuple[str, ...]:
     Raises
     ------
     UnsupportedModelError
-        If the user's are not as many.
+        If the user's are not as many, or one is that of the cell's output.
     """
     kind = kind_of(cell)
     if kind is not None:
@@ -90,6 +93,11 @@ def state_names(cell: Any, count: int) -> tuple[str, ...]:
         raise UnsupportedModelError(
             f"{type(cell).__name__}: {custom.ATTRIBUTE} names {len(named)} states "
             f"({', '.join(named)}), but it has {count}. Name each of them."
+        )
+    if OUTPUT in named:
+        raise UnsupportedModelError(
+            f"{type(cell).__name__}: {custom.ATTRIBUTE} calls a state {OUTPUT!r}, which is what "
+            "the trace calls what the cell puts out. Choose another name."
         )
     return named
 

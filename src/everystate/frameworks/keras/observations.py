@@ -18,7 +18,13 @@ from everystate.frameworks.keras.backend import (
     time_major,
 )
 from everystate.frameworks.keras.finding import leaves
-from everystate.frameworks.keras.kinds import equations, kind_of, state_names, weights_of
+from everystate.frameworks.keras.kinds import (
+    OUTPUT,
+    equations,
+    kind_of,
+    state_names,
+    weights_of,
+)
 from everystate.frameworks.keras.masks import Valid, valid_steps
 from everystate.frameworks.keras.overhearing import Heard, as_the_equations
 from everystate.frameworks.keras.stepping import Leaf, cells_of, stepped
@@ -173,9 +179,9 @@ def _dropout_mask(cell: Any) -> Tensor | None:
 def _without_repeated(found: Mapping[str, Array]) -> dict[str, Array]:
     """Leave out a cell's output where it is one of its states."""
     kept = dict(found)
-    output = kept.pop("output", None)
+    output = kept.pop(OUTPUT, None)
     if output is not None and not any(
         np.array_equal(output, a, equal_nan=True) for a in kept.values()
     ):
-        kept["output"] = output
+        kept[OUTPUT] = output
     return kept

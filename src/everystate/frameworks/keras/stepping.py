@@ -12,7 +12,7 @@ from keras import layers, ops, tree
 from keras.src import backend as keras_backend
 
 from everystate.frameworks.keras.backend import Tensor
-from everystate.frameworks.keras.kinds import equations, gates_of, state_names
+from everystate.frameworks.keras.kinds import OUTPUT, equations, gates_of, state_names
 
 Leaf = Mapping[str, Tensor]
 """States and gates by name, each (batch, time, ...) in the order of input."""
@@ -123,7 +123,7 @@ def _leaves(layer: layers.RNN, output: Tensor, states: Any, gates: Any) -> list[
         known = equations(cell)
         leaf |= {name: caught[name] for name in (known.gates if known else ()) if name in caught}
         if known is None and cell is cells[-1]:
-            leaf["output"] = output
+            leaf[OUTPUT] = output
         if layer.go_backwards:
             leaf = {name: ops.flip(a, axis=1) for name, a in leaf.items()}
         found.append(leaf)
