@@ -85,14 +85,15 @@ def framework_of(model: object) -> tuple[str, Framework]:
         raise UnsupportedModelError(
             f"got the class {model.__qualname__}, expected a model: {model.__qualname__}(...)."
         )
-    if isinstance(model, str | os.PathLike):
-        raise UnsupportedModelError(
-            f"{model!r} names no file or folder that holds a model. Expected a name that ends in "
-            f"one of {', '.join(FILES)}, or a SavedModel's folder."
-        )
+    what = (
+        f"{model!r} names no file or folder that holds a model"
+        if isinstance(model, str | os.PathLike)
+        else f"no loaded framework knows a {type(model).__module__}.{type(model).__qualname__}; "
+        f"asked: {', '.join(asked)}"
+    )
     raise UnsupportedModelError(
-        f"no loaded framework knows a {type(model).__module__}.{type(model).__qualname__}; asked: "
-        f"{', '.join(asked)}. Give a model with recurrent layers, or the path of its file."
+        f"{what}. Give a model with recurrent layers, or the path of a file that ends in one of "
+        f"{', '.join(FILES)}, or of a SavedModel's folder."
     )
 
 
