@@ -52,7 +52,7 @@ class Trial:
 
 
 def tried(
-    framework: tuple[str, Framework], model: Any, select: Select, source: Source, step: Step | str
+    framework: tuple[str, Framework], model: Any, select: Select, source: Source, step: Step
 ) -> Trial:
     """Run the beginning of a sequence whole and in pieces.
 
@@ -66,8 +66,8 @@ def tried(
         Whose layers are looked at.
     source : Source
         The sequence; it stays where it is.
-    step : callable or str
-        Runs one chunk; or why there is no such thing.
+    step : callable
+        Runs one chunk; where there is no such thing it raises `UncuttableError`.
     """
     module, x = framework[1], source.peek(STEPS)
     everything = Select(layers=select.layers, variables=("states", "gates", "inputs"))
@@ -81,8 +81,6 @@ def tried(
     whole = recorded(lambda: module.call(model, (x,)))
     steps = x.shape[source.axis]
     step_bytes = sum(leaf.dataset.nbytes for leaf in whole.leaves) / steps
-    if isinstance(step, str):
-        return Trial(step_bytes, step)
     try:
         cut = recorded(lambda: _in_pieces(step, x, source.axis))
     except UncuttableError as error:
