@@ -189,6 +189,45 @@ def test_a_timeline_has_a_bar_for_each_finding(layer, make_trace, findings):
         plot.timeline([], trace)
 
 
+def test_a_finding_of_one_step_among_many_has_a_marker(make_layer, make_trace):
+    trace = make_trace({"enc": make_layer("GRU", steps=3_000)})
+    windows = [(1_650, 1_650), (100, 900)]
+    found = [
+        Finding("a", "error", "enc", "Lost.", plot=Plot("lines", "h", window=w)) for w in windows
+    ]
+    ax = plot.timeline(found, trace)
+    (marker,) = ax.lines
+    assert (marker.get_xdata().tolist(), marker.get_ydata().tolist()) == ([1_650], [1])
+    assert marker.get_marker() == "D"
+
+
+def test_messages_of_a_timeline_stay_in_its_axes(layer, make_trace, findings):
+    fig, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+    for ax in axes.flat:
+        plot.timeline(findings, make_trace({"enc": layer}), ax=ax)
+    fig.canvas.draw()
+    for ax in axes.flat:
+        assert all(t.get_window_extent().x1 < ax.get_window_extent().x1 for t in ax.texts)
+        assert "[...]" in ax.texts[1].get_text()
+
+
+def test_a_legend_does_not_narrow_its_neighbours(layer):
+    def width(draw):
+        fig, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+        for ax in axes.flat:
+            draw(layer, ax=ax)
+        fig.canvas.draw()
+        return min(ax.get_position().width for ax in axes.flat)
+
+    assert width(plot.gate_traces) > 0.4
+    with mutations.must_be_noticed("a legend in one row"):
+        assert width(one_row) > 0.4
+
+
+def one_row(layer, ax):
+    plot.gate_traces(layer, ax=ax).legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+
+
 def test_xarrays_own_plot_works_on_a_trace(layer, make_trace):
     trace = make_trace({"lstm": layer})
     mesh = trace["lstm"].c.sel(batch="b").plot(x="time")

@@ -83,7 +83,8 @@ def gate_traces(
         )
     ax.set_ylabel("mean over the units" if unit is None else text(f"unit {unit}"))
     show_time(ax, axis)
-    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(names), frameon=False)
+    # Two columns: a layout makes room for the legend, and a wide one would narrow the axes.
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize="small")
     return ax
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from textwrap import shorten, wrap
+from textwrap import shorten
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 HATCHES: Final = dict(zip(SEVERITIES, ("", "///", "xxx"), strict=True))
 """Of each severity: told apart without colour vision too."""
 LONGEST: Final = 110
-"""Characters of a message that are written beside its bar."""
+"""Characters of a message that are written above its bar, where there is room."""
+LEAST: Final = 20
+"""Characters of it that are written however narrow the axes are."""
+TEXT_SIZE: Final = 8.0
+"""Of a message, in points."""
+LETTER: Final = 0.52
+"""Width of a letter on average, over the size of the text: rather too wide than too narrow."""
+SEEN: Final = 0.005
+"""Share of the axis that a bar takes at least to be seen by itself."""
 
 
 def prepare_timeline(findings: Sequence[Finding], trace: xr.DataTree) -> xr.Dataset:
@@ -75,7 +83,8 @@ def timeline(findings: Sequence[Finding], trace: xr.DataTree, *, ax: Axes | None
     """Draw when each finding of a diagnosis holds: a bar for each, in their order from the top.
 
     Severity is told by colour and hatching. A bar over the whole width is a finding about the
-    whole record.
+    whole record; a diamond marks one that is too short to be seen, such as a single step.
+    Messages are shortened to the width that `ax` has.
 
     Parameters
     ----------
@@ -117,7 +126,7 @@ def timeline(findings: Sequence[Finding], trace: xr.DataTree, *, ax: Axes | None
     ax = axes_for(ax, size=(8.0, 1.0 + 0.55 * count))
     start, stop = scaled(axis, ready.start.values), scaled(axis, ready.stop.values)
     first, last = places(axis, [-0.5, axis.size - 0.5])
-    named = set()
+    named, room = set(), _room(ax)
     for k, severity in enumerate(ready.severity.values.tolist()):
         ax.barh(
             count - 1 - k,
@@ -130,17 +139,39 @@ def timeline(findings: Sequence[Finding], trace: xr.DataTree, *, ax: Axes | None
             label="_" if severity in named else severity,
         )
         named.add(severity)
-        said = shorten(f"{ready.layer.values[k]}: {ready.message.values[k]}", LONGEST)
+        if stop[k] - start[k] < SEEN * (last - first):
+            _point_at(ax, (start[k] + stop[k]) / 2, count - 1 - k, severity)
+        said = shorten(f"{ready.layer.values[k]}: {ready.message.values[k]}", room)
         ax.text(
             first + 0.004 * (last - first),
             count - 0.8 - k,
-            text("\n".join(wrap(said, LONGEST))),
+            text(said),
             va="bottom",
-            fontsize="small",
+            fontsize=TEXT_SIZE,
             color=palettes.INK,
-        )
+        ).set_in_layout(False)
     ax.set(ylim=(-0.5, count), yticks=[])
     ax.spines[["left", "top", "right"]].set_visible(False)
     show_time(ax, axis)
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize="small")
     return ax
+
+
+def _room(ax: Axes) -> int:
+    """Return how many characters of a message fit into the width of the axes."""
+    points = 72 * ax.get_window_extent().width / ax.figure.dpi
+    return min(LONGEST, max(LEAST, int(points / (LETTER * TEXT_SIZE))))
+
+
+def _point_at(ax: Axes, middle: float, bar: float, severity: str) -> None:
+    """Mark a bar that is too narrow to be seen, such as that of one step among thousands."""
+    ax.plot(
+        middle,
+        bar,
+        marker="D",
+        markersize=7,
+        color=palettes.SEVERITY[severity],
+        markeredgecolor="white",
+        linestyle="none",
+        label="_",
+    )
