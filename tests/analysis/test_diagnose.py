@@ -15,7 +15,7 @@ from everystate.analysis.diagnose import checks
 from everystate.analysis.finding import PlotName
 from everystate.analysis.layer import recorded
 from everystate.analysis.limits import Thresholds
-from everystate.errors import SelectionError, TraceFormatError
+from everystate.errors import InputError, SelectionError, TraceFormatError
 from everystate.testing import importorskip
 
 B, T, U = 2, 600, 10
@@ -318,6 +318,21 @@ def test_what_the_recording_says_of_itself():
     assert "the weights changed while it was recorded (3 of the calls" in mild[0].message
 
 
+def test_epochs_are_judged_one_at_a_time(tmp_path):
+    layers = [healthy(seed=seed) for seed in (0, 1)]
+    trace = trace_of(xr.concat(layers, "epoch", combine_attrs="override"))
+    one = trace_of(layers[1])
+    calls = [lambda t: es.diagnose(t), lambda t: es.diagnose(one, t), lambda t: es.summary(t)]
+    for call in calls:
+        with pytest.raises(InputError, match=r"'epoch' of 2, .* trace\.isel\(epoch=-1\)"):
+            call(trace)
+    assert es.diagnose(trace.isel(epoch=-1)).to_dict() == es.diagnose(one).to_dict()
+    importorskip("bokeh")
+    with pytest.raises(InputError, match=r"trace\.isel\(epoch=-1\)"):
+        es.report(trace, tmp_path / "run.html", findings=())
+    assert es.report(trace.isel(epoch=-1), tmp_path / "run.html").stat().st_size
+
+
 # Beside a baseline
 
 
@@ -333,6 +348,31 @@ def test_what_is_usual_in_the_baseline_is_no_fault():
     assert diagnose(odd(0), odd(1)).at_least("warning") == ()
     beside = {f.kind for f in diagnose(odd(0), healthy(seed=1)).at_least("warning")}
     assert beside >= {"saturated-gates", "stuck-gates", "still-units"}
+
+
+def test_a_single_unit_that_is_stuck_or_still_is_a_warning_if_it_is_new():
+    def broken(units, seed=0):
+        layer = shut("i", 0.01, units, layer=healthy(seed=seed))
+        layer["h"][..., units] = 0.25
+        return layer
+
+    few = {"thresholds": Thresholds(units=0.5)}
+    assert diagnose(broken([3]), **few).at_least("warning") == ()
+    bad = diagnose(broken([3]), healthy(seed=1), **few).at_least("warning")
+    assert [(f.kind, f.evidence["new"]) for f in bad] == [
+        ("stuck-gates", (103,)),
+        ("still-units", (103,)),
+    ]
+    assert diagnose(broken([3]), broken([3], seed=1), **few).at_least("warning") == ()
+    bad = diagnose(broken([3, 7]), broken([3], seed=1), **few).at_least("warning")
+    gate, unit = (f for f in bad if "new" in f.evidence)
+    assert gate.message.endswith("units 103 and 107. Not so in the baseline: unit 107.")
+    assert unit.message.endswith("Not so in the baseline: unit 107.")
+    swapped = (
+        broken([3], seed=1).isel(unit=slice(None, None, -1)).assign_coords(unit=healthy().unit)
+    )
+    with mutations.must_be_noticed("units of the baseline the other way round"):
+        assert diagnose(broken([3]), swapped, **few).at_least("warning") == ()
 
 
 def test_a_memory_that_has_changed():

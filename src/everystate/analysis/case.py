@@ -19,6 +19,7 @@ from everystate.analysis.movement import movement
 from everystate.analysis.openness import openness
 from everystate.analysis.saturation import saturation
 from everystate.analysis.stuck import stuck
+from everystate.analysis.wording import named
 
 LARGE: Final = 1 << 28
 """Bytes from which a layer is read in chunks, where Dask is installed."""
@@ -211,3 +212,10 @@ def units_where(flags: xr.DataArray, order: xr.DataArray | None = None) -> tuple
     if flags.ndim != 1:  # a state with channels and pixels: its units are counted
         return tuple(places.tolist())
     return tuple(label_of(flags, str(flags.dims[0]), int(place)) for place in places)
+
+
+def not_so_before(flags: xr.DataArray, new: xr.DataArray) -> str:
+    """Return a sentence that names the units that are new beside a baseline, if not all are."""
+    if not new.any() or bool((flags == new).all()):
+        return ""
+    return f" Not so in the baseline: {named(units_where(new))}."

@@ -10,7 +10,7 @@ import xarray as xr
 import everystate.analysis.verdicts as verdicts
 from everystate.analysis.case import Case, in_chunks
 from everystate.analysis.finding import SEVERITIES, Diagnosis, Finding
-from everystate.analysis.layer import layers, recorded
+from everystate.analysis.layer import one_epoch, recorded
 from everystate.analysis.limits import Thresholds
 from everystate.cells import Cell
 from everystate.errors import MissingDependencyError, SelectionError
@@ -60,6 +60,8 @@ def diagnose(
         If `trace` or `baseline` is not a trace of everystate, or of a newer schema.
     SelectionError
         If `trained_on` is less than 1.
+    InputError
+        If `trace` or `baseline` has a dimension ``epoch``: choose one, ``trace.isel(epoch=-1)``.
 
     Notes
     -----
@@ -80,8 +82,8 @@ def diagnose(
     """
     if trained_on is not None and trained_on < 1:
         raise SelectionError(f"trained_on={trained_on!r}, expected 1 step or more.")
-    ours = layers(trace)
-    normal = {} if baseline is None else layers(baseline)
+    ours = one_epoch(trace)
+    normal = {} if baseline is None else one_epoch(baseline)
     found_checks, findings = checks(), list[Finding]()
     left_out: list[str] = []
     for done, (path, layer) in enumerate(ours.items(), start=1):

@@ -19,7 +19,7 @@ import xarray as xr
 
 from everystate import schema
 from everystate.cells import Cell
-from everystate.errors import TraceFormatError
+from everystate.errors import InputError, TraceFormatError
 
 Layer = xr.Dataset | xr.DataTree
 """A leaf of a trace, or the dataset in it; with or without the ``batch`` dimension."""
@@ -67,6 +67,27 @@ def layers(trace: xr.DataTree) -> dict[str, xr.Dataset]:
             "the trace holds no recorded layer: no state or gate in it has steps. Record some: "
             "es.Select(variables=('states', 'gates'))."
         )
+    return found
+
+
+def one_epoch(trace: xr.DataTree) -> dict[str, xr.Dataset]:
+    """Return the layers of a trace whose values are of one epoch, as `layers` does.
+
+    Raises
+    ------
+    InputError
+        If a layer has the dimension ``epoch``, as from a probe recorded through training.
+    TraceFormatError
+        As `layers`.
+    """
+    found = layers(trace)
+    for path, layer in found.items():
+        if schema.EPOCH in layer.dims:
+            raise InputError(
+                f"layer {path} has a dimension 'epoch' of {layer.sizes[schema.EPOCH]:,}, and one "
+                "epoch is judged at a time. Choose one: trace.isel(epoch=-1) for the last, "
+                "trace.sel(epoch=0) by its number; from Python, before this call."
+            )
     return found
 
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from everystate import schema
 from everystate.analysis.diagnose import diagnose
 from everystate.analysis.finding import Finding
-from everystate.analysis.layer import layers
+from everystate.analysis.layer import layers, one_epoch
 from everystate.views import palettes
 from everystate.views.controls import connect_units, time_bar
 from everystate.views.detail import (
@@ -164,7 +164,7 @@ def render(
     findings: Sequence[Finding] | None,
 ) -> str:
     """Return a report as HTML; parameters and errors are those of `everystate.report`."""
-    whole = layers(trace)
+    whole = one_epoch(trace)
     rows = {path: row_of(layer, row) for path, layer in whole.items()}
     first = next(iter(rows.values()))
     given = series if isinstance(series, Mapping) else {} if series is None else {"Input": series}

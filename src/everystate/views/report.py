@@ -63,7 +63,8 @@ def report(
     SelectionError
         If there is no such row.
     InputError
-        If `series` does not fit the recorded steps, or a mark the time axis.
+        If `series` does not fit the recorded steps, or a mark the time axis; if `trace` has a
+        dimension ``epoch``: choose one, ``trace.isel(epoch=-1)``.
     MissingDependencyError
         If bokeh or jinja2 is not installed (``pip install 'everystate[report]'``).
     TraceWriteError

@@ -9,7 +9,7 @@ import xarray as xr
 from everystate import schema
 from everystate.analysis.case import in_chunks
 from everystate.analysis.drift import drift
-from everystate.analysis.layer import gates, layers, not_finite, recorded
+from everystate.analysis.layer import gates, not_finite, one_epoch, recorded
 from everystate.analysis.memory import half_life
 from everystate.analysis.movement import movement
 from everystate.analysis.saturation import saturation
@@ -74,6 +74,8 @@ def summary(trace: xr.DataTree) -> Summary:
     ------
     TraceFormatError
         If `trace` is not a trace of everystate, or of a newer schema.
+    InputError
+        If it has a dimension ``epoch``: choose one, ``trace.isel(epoch=-1)``.
 
     Examples
     --------
@@ -83,9 +85,10 @@ def summary(trace: xr.DataTree) -> Summary:
     >>> figures["cell"], figures["units"], figures["steps"], figures["rows"]
     ('GRU', 4, 50, 2)
     """
-    found = [_Measured(in_chunks(layer)) for layer in layers(trace).values()]
+    ours = one_epoch(trace)
+    found = [_Measured(in_chunks(layer)) for layer in ours.values()]
     groups = (_facts, _ranges, _shares, _units, _trend, _provenance)
-    frames = [pd.DataFrame(map(group, found), index=list(layers(trace))) for group in groups]
+    frames = [pd.DataFrame(map(group, found), index=list(ours)) for group in groups]
     return Summary(pd.concat(frames, axis=1).rename_axis("layer"))
 
 

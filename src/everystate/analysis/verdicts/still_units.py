@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from everystate.analysis.case import Case, units_where
+from everystate.analysis.case import Case, not_so_before, units_where
 from everystate.analysis.finding import Finding, Plot
 from everystate.analysis.wording import named, share
 
@@ -17,17 +17,27 @@ def check(case: Case) -> Iterator[Finding]:
         return
     units = units_where(moved.still)
     part = float(moved.still.mean())
-    normal = None if case.normal is None else float(case.normal.movement.still.mean())
+    normal, new = None, moved.still & False
+    if case.normal is not None and case.normal.movement:
+        usual = case.normal.movement.still
+        normal = float(usual.mean())
+        new = moved.still & ~usual.transpose(*moved.still.dims).values
     limit = case.limit(t.units, normal)
     state = str(moved.attrs["state"])
     than = "" if normal is None else f" ({share(normal)} in the baseline)"
     yield Finding(
         kind="still-units",
-        severity="warning" if part >= limit else "info",
+        severity="warning" if new.any() or part >= limit else "info",
         layer=case.layer,
         message=f"{len(units):,} of {moved.still.size:,} units never move{than}: the {state} of "
-        f"{named(units)} travels less than {t.still:g} over time.",
-        evidence={"units": units, "share": part, "limit": limit, "baseline": normal},
+        f"{named(units)} travels less than {t.still:g} over time.{not_so_before(moved.still, new)}",
+        evidence={
+            "units": units,
+            "share": part,
+            "limit": limit,
+            "baseline": normal,
+            "new": None if normal is None else units_where(new),
+        },
         formula="max - min of the state over the steps of a row, in the row where it is largest",
         caution="A unit may be there for inputs that this recording does not have; a state of a "
         "tiny scale moves little.",

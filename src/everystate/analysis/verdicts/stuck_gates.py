@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Final
 
+import numpy as np
 import xarray as xr
 
 from everystate import schema
-from everystate.analysis.case import Case, units_where
+from everystate.analysis.case import Case, not_so_before, units_where
 from everystate.analysis.finding import Finding, Plot
 from everystate.analysis.saturation import CANDIDATES
 from everystate.analysis.wording import named, share
@@ -36,16 +37,17 @@ def _finding(case: Case, gate: str, how: str, flags: xr.DataArray) -> Finding:
         normal = float(case.normal.stuck[how].sel(variable=gate).mean())
     limit = case.limit(case.thresholds.units, normal)
     mild = (gate, how) in HARMLESS and normal is None
+    new = flags & ~_usual(case, gate, how, flags)
     said = {"shut": "always shut", "open": "always open", "constant": "always the same"}[how]
     if gate in CANDIDATES:
         said = {"shut": "always -1", "open": "always 1"}.get(how, said)
     than = "" if normal is None else f" ({share(normal)} in the baseline)"
     return Finding(
         kind="stuck-gates",
-        severity="warning" if part >= limit and not mild else "info",
+        severity="warning" if new.any() or (part >= limit and not mild) else "info",
         layer=case.layer,
         message=f"the {schema.LONG_NAMES[gate]} {gate} of {len(units):,} of {flags.size:,} units "
-        f"is {said}{than}: {named(units)}.",
+        f"is {said}{than}: {named(units)}.{not_so_before(flags, new)}",
         evidence={
             "gate": gate,
             "how": how,
@@ -53,9 +55,23 @@ def _finding(case: Case, gate: str, how: str, flags: xr.DataArray) -> Finding:
             "share": part,
             "limit": limit,
             "baseline": normal,
+            "new": None if normal is None else units_where(new),
         },
         formula=f"at least {case.thresholds.stuck:g} of the steps within {case.thresholds.edge:g} "
         f"of the end; the same: max - min < {case.thresholds.still:g}",
         caution="Other inputs may move it. A forget gate that is always open is how a unit counts.",
         plot=Plot("saturation", gate, units),
     )
+
+
+def _usual(case: Case, gate: str, how: str, flags: xr.DataArray) -> xr.DataArray:
+    """Return the units that are stuck so in the baseline, or nearly; all of them without one."""
+    normal, t = case.normal, case.thresholds
+    if normal is None or not normal.stuck or gate not in normal.stuck["variable"]:
+        return xr.ones_like(flags)
+    usual = normal.stuck[how].sel(variable=gate)
+    ends = normal.saturation
+    if how != "constant" and ends and gate in ends["variable"]:
+        side = {"shut": "left", "open": "right"}[how]
+        usual = ends[side].sel(variable=gate) >= t.stuck - t.above_baseline
+    return flags.copy(data=np.asarray(usual.transpose(*flags.dims).values, bool))
