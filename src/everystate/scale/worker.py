@@ -12,7 +12,13 @@ import numpy.typing as npt
 import xarray as xr
 
 from everystate import schema
-from everystate.errors import EverystateError, InputError, UncuttableError, WeightsError
+from everystate.errors import (
+    EverystateError,
+    InputError,
+    ReplayMismatchError,
+    UncuttableError,
+    WeightsError,
+)
 from everystate.recording.join import worst
 from everystate.recording.selection import Select
 from everystate.scale.batches import batches
@@ -132,7 +138,7 @@ def _is_long(job: Job, target: Target, sequence: Values) -> bool:
 def _record_long(job: Job, target: Target, sequence: Values, mark: ShardMark, row: int) -> None:
     try:
         trace = record_long(job, target, sequence, row)
-    except (UncuttableError, InputError) as error:
+    except (UncuttableError, InputError, ReplayMismatchError) as error:
         mark.failed[row] = f"sequence {row}: {error}"
         return
     for leaf in target.leaves:
@@ -181,7 +187,7 @@ def _record_all(
             part = parts.pop()
             try:
                 trace = job.record([sequences[k] for k in part])
-            except WeightsError:
+            except (WeightsError, MemoryError, OSError):  # no fault of the sequence
                 raise
             except Exception as error:
                 if len(part) > 1:  # find out which one it is
