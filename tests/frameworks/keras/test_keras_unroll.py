@@ -189,3 +189,35 @@ def test_states_of_in_a_model_that_is_saved_and_loaded(tmp_path):
         "/states/both/backward",
         "/states/both/forward",
     ]
+
+
+@pytest.mark.filterwarnings("error::everystate.errors.EverystateWarning")
+@pytest.mark.parametrize("recurrent_dropout", [0.0, 0.5])
+def test_a_layer_inside_states_of_is_recorded_as_any_other(recurrent_dropout):
+    first = layers.LSTM(H, name="first", return_sequences=True)
+    inner = layers.GRU(H, name="inner", recurrent_dropout=recurrent_dropout, seed=1)
+    x = keras.Input((None, D))
+    outputs, states = StatesOf(inner, name="states_of")(first(x))
+    model = ref.randomise(keras.Model(x, [outputs, states["z"]]))
+    data = ref.random(B, T, D, seed=1)
+    expected = ref.layer(first.cell, data)
+    below = ref.layer(inner.cell, expected["h"])
+    trace = es.record(model, data)
+    ref.assert_leaf(trace["first"], expected)
+    ref.assert_leaf(trace["states_of/inner"], below)
+    with es.recording(model) as recorder:
+        y, z = model(data, training=True)
+    leaf = recorder.trace["states_of/inner"]
+    np.testing.assert_allclose(leaf.h[:, -1], ref.numpy(y), atol=1e-6)
+    np.testing.assert_allclose(leaf.z, ref.numpy(z), atol=1e-6)
+    assert (np.abs(leaf.z.values - below["z"]).max() > 1e-3) == bool(recurrent_dropout)
+
+
+def test_states_of_as_the_model_itself_is_recorded():
+    both = layers.Bidirectional(layers.LSTM(H), name="both")
+    model = StatesOf(both)
+    data = ref.random(B, T, D, seed=1)
+    model(data)
+    ref.randomise(model)
+    leaf = es.record(model, data)["both/backward"]
+    ref.assert_leaf(leaf, ref.layer(both.backward_layer.cell, data, backwards=True))

@@ -8,11 +8,12 @@ from typing import Any
 import keras
 from keras import layers, tree
 
-from everystate.frameworks.keras.backend import Tensor
+from everystate.frameworks.keras.backend import Tensor, is_compiled, is_described
 from everystate.frameworks.keras.finding import leaves, one_kernel_each, recurrent_layers
 from everystate.frameworks.keras.kinds import state_names
 from everystate.frameworks.keras.replacing import replaced
 from everystate.frameworks.keras.stepping import Leaf, cells_of, stepped
+from everystate.frameworks.keras.watching import Watcher, counters, rewound
 
 
 @dataclass(eq=False)
@@ -61,6 +62,9 @@ class _Loop:
     ) -> Any:
         """Run the loop so that it shows all; return what the layer's own returns."""
         found = next((m for m in tree.flatten(mask) if m is not None), None)
+        concrete = not (is_described(sequences) or is_compiled(sequences))
+        watched = isinstance(self.loop, Watcher) and found is None
+        before = counters(self.layer.cell) if watched and concrete else []
         outputs, final, leaves_found = stepped(
             self.layer, sequences, initial_state, found, training
         )
@@ -75,4 +79,7 @@ class _Loop:
         self.shown.final += final
         if found is not None:  # what Keras puts out at masked steps differs by back end
             return self.loop(sequences, initial_state, mask=mask, training=training)
+        if watched:  # by a recording around it, which sees what goes through the loop alone
+            with rewound(self.layer.cell, before):
+                self.loop(sequences, initial_state, mask=mask, training=training)
         return outputs[:, -1], outputs, final

@@ -51,12 +51,12 @@ class Watcher:
         check_input(self.path, self.layer.cell, sequences)
         self.called = True
         replay = self._follows_from_outputs(training)
-        before = [] if replay else _counters(self.layer.cell)
+        before = [] if replay else counters(self.layer.cell)
         with overhearing(self.layer, sequences) as heard:
             _, outputs, final = result = self._run(sequences, initial_state, given)
         heard = asked_for(heard, self.recorder.select)
         run = Run(self.path, self.layer, sequences, initial_state, mask, training, outputs, final)
-        with without_gradients(), _rewound(self.layer.cell, before):
+        with without_gradients(), rewound(self.layer.cell, before):
             for seen in run.replayed(heard) if replay else run.shown():
                 self.recorder.observe(seen)
         return result
@@ -78,16 +78,16 @@ class Watcher:
 Counters = list[tuple[Any, npt.NDArray[Any]]]
 
 
-def _counters(cell: Any) -> Counters:
+def counters(cell: Any) -> Counters:
     """Return what a cell counts or draws random numbers by, with its values."""
     variables = getattr(cell, "non_trainable_variables", ())
     return [(v, np.array(keras.ops.convert_to_numpy(v))) for v in variables]
 
 
 @contextmanager
-def _rewound(cell: Any, before: Counters) -> Iterator[None]:
+def rewound(cell: Any, before: Counters) -> Iterator[None]:
     """Within the block, have a cell count from where it did before; after it, from where it is."""
-    now = _counters(cell) if before else []
+    now = counters(cell) if before else []
     _assign(before)
     try:
         yield
