@@ -1,5 +1,6 @@
 """The graph tap: graphs that exist already, from files of every kind, against NumPy."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -355,6 +356,15 @@ def test_feeds_are_checked(script: Any) -> None:
         es.record(graph, {"x": np.full(X.shape, "a"), "n": LENGTHS})
     with pytest.raises(InputError, match="got 4 arrays for the placeholders"):
         es.record(graph, X, LENGTHS, 1.0, 2.0)
+
+
+@pytest.mark.parametrize("wrong", [[7, 4, 9], [7, -1, 3]])
+def test_lengths_that_cannot_be_are_refused(script: Any, tmp_path: Path, wrong: list[int]) -> None:
+    frozen, _ = script(freeze)
+    (tmp_path / "frozen.pb").write_bytes(frozen.SerializeToString())
+    got = re.escape(f"{PATHS[0]}: got sequence lengths {wrong}, expected each between 0 and")
+    with pytest.raises(InputError, match=f"{got} the 7 steps"):
+        es.record(tmp_path / "frozen.pb", {**FEEDS, "n": np.array(wrong)})
 
 
 def test_unroll_a_cell(tf_cell: Any, load: Any) -> None:

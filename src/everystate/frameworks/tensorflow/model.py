@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 from tensorflow.python.framework import dtypes
@@ -91,7 +92,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _observation(layer: TappedLayer, variables: Any, initial: Any, lengths: Any) -> Observation:
-    valid = np.asarray(lengths, np.int64) if layer.lengths else None
+    valid = _checked_lengths(layer.path, variables, lengths) if layer.lengths else None
     # c first: the cell's width is that of c, where h is projected.
     ordered = sorted(variables, key=lambda name: name != "c")
     shown = {name: _wide(variables[name]) for name in ordered}
@@ -106,6 +107,18 @@ def _observation(layer: TappedLayer, variables: Any, initial: Any, lengths: Any)
         precision=next(iter(variables.values())).dtype.name,
         attrs={"cell": layer.family} if layer.family else {},
     )
+
+
+def _checked_lengths(path: str, variables: Any, lengths: Any) -> npt.NDArray[np.int64]:
+    """Return a layer's sequence lengths; TensorFlow runs with impossible ones without a word."""
+    found = np.asarray(lengths, np.int64)
+    steps = len(next(iter(variables.values())))
+    if found.size and (found.min() < 0 or found.max() > steps):
+        raise InputError(
+            f"{path}: got sequence lengths {found.tolist()}, expected each between 0 and the "
+            f"{steps} steps that the loop took. Check what is fed as lengths."
+        )
+    return found
 
 
 def _wide(a: Any) -> Any:
