@@ -285,8 +285,15 @@ class Recorder:
             )
         if layer in self._odd_inputs:
             odd = ["its input", *(name for name in odd if name != schema.INPUTS)]
-        if odd:
-            warn(f"{path}: NaN or infinite values in {', '.join(odd)}, recorded as they are.")
+        where = f"{path}: NaN or infinite values in {', '.join(odd) or 'its states'}"
+        if unverified := int(attrs.get("unverified_values", 0)):
+            warn(
+                f"{where}. The replay cannot follow what the kernel made of them: {unverified:,} "
+                "of the kernel's own values could not be verified, and what is replayed there is "
+                "unknown, not the kernel's."
+            )
+        elif odd:
+            warn(f"{where}, recorded as they are.")
 
 
 def _one(pieces: Sequence[Recorded]) -> Recorded:

@@ -147,6 +147,58 @@ def test_methods_of_other_frameworks_are_not_claimed():
     assert not framework.matches(lstm.forward)
 
 
+def from_a_number(xs):
+    """A scan that starts with Python's 0.0, which stands in the trace as a literal."""
+
+    def step(h, x):
+        return 0.5 * h + x.sum(), None
+
+    return jax.lax.scan(step, 0.0, xs)[0]
+
+
+def test_a_carry_that_starts_as_a_python_float():
+    wanted = [0.0]
+    for x in X.astype("float64"):
+        wanted.append(0.5 * wanted[-1] + x.sum())
+    for fn in (from_a_number, jax.jit(from_a_number)):
+        leaf = es.record(fn, X)["scan_0"]
+        np.testing.assert_allclose(leaf.h.values[0, :, 0], wanted[1:], rtol=1e-5)
+        assert leaf.initial_h.values.tolist() == [[0.0]]
+    states = framework.tap_scans(from_a_number)(X)[1]["scan_0"]
+    assert {name: (type(a), a.shape) for name, a in states.items()} == {
+        "h": (type(jnp.zeros(1)), (T,)),
+        "initial_h": (type(jnp.zeros(1)), ()),
+    }
+    assert states["initial_h"].dtype == jnp.float32
+
+
+def test_a_loop_and_a_tuple_that_start_with_python_floats():
+    def loop(x):
+        return jax.lax.fori_loop(0, 6, lambda i, h: 0.5 * h + x.sum(), 0.0)
+
+    def both(xs):
+        def step(state, x):
+            return (0.9 * state[0] + x.sum(), state[1] + x[0, 0]), None
+
+        return jax.lax.scan(step, (0.0, jnp.zeros(4)), xs)[0]
+
+    found = es.record(loop, X)["scan_0"]
+    assert found.h.values[0, -1, 0] == pytest.approx(X.sum() * (2 - 0.5**5), rel=1e-5)
+    found = es.record(both, X)["scan_0"]
+    assert (found.state_0.shape, found.state_1.shape) == ((1, T, 1), (1, T, 4))
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"), [(jnp.int32(0), "integers"), (jnp.complex64(1j), "complex numbers")]
+)
+def test_scans_of_no_floating_numbers_are_told_from_no_scans(start, kind):
+    def count(xs):
+        return jax.lax.scan(lambda n, _: (n + 1, None), start, xs)[0]
+
+    with pytest.raises(NothingRecordedError, match=rf"count: its scans carry {kind} only, which"):
+        es.record(count, X)
+
+
 def test_what_holds_no_states_is_refused():
     with pytest.raises(NothingRecordedError, match=r"double has no lax\.scan"):
         es.record(double, X)

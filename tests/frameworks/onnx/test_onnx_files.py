@@ -353,8 +353,15 @@ class TestBadInputs:
 def test_nan_in_the_input_is_recorded_and_told():
     x = LAYER.arrays["X"].copy()
     x[3, 1, 0] = np.nan
-    with pytest.warns(EverystateWarning, match="NaN or infinite values in its input"):
+    told = "enc: NaN or infinite values in its input"
+    with pytest.warns(EverystateWarning, match=told) as caught:
         trace = es.record(models.model_of(LAYER), x)
+    [message] = [str(warning.message) for warning in caught]
+    unverified = trace["enc"].attrs["unverified_values"]
+    assert unverified > 0
+    assert np.isfinite(trace["enc"].h).all()  # the kernel swallowed the NaN
+    assert f"{unverified} of the kernel's own values could not be verified" in message
+    assert "recorded as they are" not in message
     c = trace["enc"].c.values
     assert np.isnan(c).any(axis=-1).tolist() == [[False] * 7, [False] * 3 + [True] * 4, [False] * 7]
 

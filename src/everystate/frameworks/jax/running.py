@@ -98,7 +98,7 @@ class Block:
         seen = observations(found, target.name)
         if not seen:
             traced = program if isinstance(program, Traced) else program.traced
-            raise nothing_in(target.fn, traced)
+            raise nothing_in(target.fn, traced, found)
         recorder = self.recorder
         recorder.select.check_layers([s.path for s in seen])
         recorder.begin_run()

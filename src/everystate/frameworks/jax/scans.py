@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Any
 
+import jax
+import numpy as np
+
 from everystate.errors import NothingRecordedError, UnsupportedModelError
 from everystate.frameworks.jax.naming import distinct, scope_path, state_names
 from everystate.frameworks.jax.records import Found, FoundScan, Untapped
@@ -73,7 +76,7 @@ def tap_scans(fn: Callable[..., Any]) -> Callable[..., tuple[Any, Scans]]:
         check_tapped(fn, found)
         scans = dict(_named(found))
         if not scans:
-            raise nothing_in(fn, traced)
+            raise nothing_in(fn, traced, found)
         return result, scans
 
     del tapped.__wrapped__  # its signature says less than it returns
@@ -87,8 +90,13 @@ def check_tapped(fn: object, found: Sequence[Found]) -> None:
             raise UnsupportedModelError(f"{called(fn)}: {f.reason}")
 
 
-def nothing_in(fn: object, traced: Traced) -> NothingRecordedError:
+def nothing_in(fn: object, traced: Traced, found: Sequence[Found]) -> NothingRecordedError:
     """Return what to say of a function without states."""
+    if kinds := _kinds_carried(found):
+        return NothingRecordedError(
+            f"{called(fn)}: its scans carry {', '.join(kinds)} only, which are not recorded. A "
+            "state of floating numbers is; tap_scans gives all that a scan carries."
+        )
     loops = while_loops(traced.jaxpr)
     if loops:
         return NothingRecordedError(
@@ -101,6 +109,23 @@ def nothing_in(fn: object, traced: Traced) -> NothingRecordedError:
         "function that runs the whole sequence; a Python loop over time is seen only where it "
         "calls a cell of Flax or Equinox."
     )
+
+
+def _kinds_carried(found: Sequence[Found]) -> list[str]:
+    """Return what scans carry, where none of it is floating numbers; nothing otherwise."""
+    carried = [a for f in _all(found) if isinstance(f, FoundScan) for a in f.carried]
+    kinds = {
+        "integers": (np.integer, np.bool_),
+        "complex numbers": (np.complexfloating,),
+        "random keys": (jax.dtypes.prng_key,),
+    }
+    if any(jax.numpy.issubdtype(a.dtype, np.floating) for a in carried):
+        return []
+    return [
+        name
+        for name, of in kinds.items()
+        if any(jax.numpy.issubdtype(a.dtype, kind) for a in carried for kind in of)
+    ]
 
 
 def called(fn: object) -> str:

@@ -34,7 +34,7 @@ class Traced:
 
     def run(self, arrays: Sequence[Any]) -> tuple[Any, list[Found]]:
         """Evaluate with its scans tapped; return the function's result, and what was found."""
-        results, found = evaluate(self.jaxpr, arrays, Scope())
+        results, found = jax.tree.map(as_array, evaluate(self.jaxpr, arrays, Scope()))
         return self._result(results), found
 
     def compiled(self, arrays: Sequence[Any]) -> "Compiled":
@@ -63,7 +63,7 @@ class Compiled:
 
     def run(self, arrays: Sequence[Any]) -> tuple[Any, list[Found]]:
         """Evaluate as `Traced.run` does."""
-        leaves = jax.core.eval_jaxpr(self.jaxpr.jaxpr, self.jaxpr.consts, *arrays)
+        leaves = map(as_array, jax.core.eval_jaxpr(self.jaxpr.jaxpr, self.jaxpr.consts, *arrays))
         results, found = jax.tree.unflatten(self.treedef, leaves)
         return self.traced._result(results), found
 
@@ -140,6 +140,11 @@ class Arguments:
 def is_array(value: object) -> bool:
     """Whether a value is an array of JAX, traced or not, or of NumPy."""
     return isinstance(value, (jax.Array, np.ndarray, np.generic))
+
+
+def as_array(value: Any) -> Any:
+    """Return a number that stands in the trace itself, as ``0.0`` in a carry, as an array."""
+    return value if hasattr(value, "shape") else jax.numpy.asarray(value, value.dtype)
 
 
 def while_loops(jaxpr: Any) -> list[str]:
