@@ -99,6 +99,13 @@ def test_a_walk_through_the_explorer(page, layers):
     page.get_by_label("Selected stretch").fill("2000 : 2019")
     page.get_by_label("Selected stretch").press("Enter")
     page.get_by_text("Selected: 2000 to 2019, 20 steps.").wait_for()
+    box = page.get_by_label("Selected stretch")
+    box.fill("7000 : 8000")
+    box.press("Enter")
+    page.get_by_text("The record goes from 0 to 5999. Nothing is selected.").wait_for()
+    box.fill("2000 : 2019")
+    box.press("Enter")
+    page.get_by_text("Selected: 2000 to 2019, 20 steps.").wait_for()
     page.get_by_role("button", name="Find similar stretches").click()
     page.get_by_text("10 stretches found").wait_for()
     options = page.get_by_label("Similar stretches").locator("option").all_inner_texts()
@@ -107,6 +114,7 @@ def test_a_walk_through_the_explorer(page, layers):
     page.get_by_label("Similar stretches").select_option(index=2)
     first = int(options[2].split(" : ")[0])
     page.get_by_text(f"Selected: {first} to {first + 19}, 20 steps.").wait_for()
+    assert box.input_value() == f"{first} : {first + 19}"
     page.wait_for_function(f"() => ({RANGES})().every(([start, end]) => end - start == 58)")
 
     # A box selects.
@@ -116,7 +124,10 @@ def test_a_walk_through_the_explorer(page, layers):
     for part in (0.4, 0.5, 0.6, 0.75):
         page.mouse.move(x + part * width, y + height / 2)
     page.mouse.up()
-    page.get_by_text(re.compile(r"Selected: .* (28|29|30) steps")).wait_for()
+    said = page.get_by_text(re.compile(r"Selected: .* (28|29|30) steps"))
+    said.wait_for()
+    assert box.input_value().replace(" : ", " to ") in said.inner_text()
+    assert box.input_value() != f"{first} : {first + 19}"
 
     # Units are picked and sorted; the selection is exported, of the picked units.
     page.get_by_label("Picked units").select_option(["3", "7"])

@@ -76,11 +76,27 @@ def test_a_selection_can_be_written(session, text):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("20", "expected 'first : last'"), ("a:b", "'a' is no step"), ("30:20", "20 comes before 30")],
+    [
+        ("20", "expected 'first : last'"),
+        ("a:b", r"'a' is no step of the record\. The record goes from 0 to 59\."),
+        (" 30 : 20 ", r"^'30 : 20': 20 comes before 30\. "),
+        ("500 : 600", r"no step lies there\. The record goes from 0 to 59\."),
+    ],
 )
-def test_what_is_written_wrongly_is_said(session, text, message):
+def test_what_is_written_wrongly_is_said_and_selects_nothing(session, text, message):
+    session.select_labels("20 : 30")
     with pytest.raises(InputError, match=message):
         session.select_labels(text)
+    assert session.selection is None
+
+
+def test_a_selection_is_written_as_it_is_read(session):
+    session.select(9.6, 14.4)
+    assert session.written == "10 : 14"
+    session.select_labels("55 : 600")
+    assert session.written == "55 : 59"
+    session.select_labels(" ")
+    assert (session.selection, session.written) == (None, "")
 
 
 def test_dates_have_colons_of_their_own(make_layer, make_trace):

@@ -100,6 +100,7 @@ class App:
 
     def _choose_layer(self, event: Any) -> None:
         self.session.choose_layer(event.new)
+        self.stretch.value = self.session.written
         self.variable.param.update(options=self.session.variables, value=self.session.variable)
         self.row.param.update(options=self._rows())
         self.units.param.update(options=self._units(), value=[])
@@ -160,15 +161,17 @@ class App:
         self.redraw()
 
     def _select_text(self, event: Any) -> None:
+        if event.new == self.session.written:  # it was written by `_say_selection`
+            return
         try:
             self.session.select_labels(event.new)
-        except EverystateError as error:
-            self.say(str(error))
-            return
-        self._say_selection()
+            self._say_selection()
+        except EverystateError as error:  # what was typed stays, to be put right
+            self.say(f"{error} Nothing is selected.")
         self.redraw()
 
     def _say_selection(self) -> None:
+        self.stretch.value = self.session.written
         if self.session.selection is None:
             self.say("Nothing is selected.")
             return

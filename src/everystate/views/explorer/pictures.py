@@ -60,12 +60,15 @@ def heat_map(session: Session, what: str = "trace") -> hv.Overlay:
     shown = session.stretch(what)
     order = session.ordered(session.stretch() if what != "trace" else shown)
     left, right = (session.axis.at(end) for end in shown.ends)
+    colors = _colors(session, shown, what)
+    said = palettes.said_of_bound(shown.values.extremes, colors["clim"][1])
+    title = _title(session, what) + (f" ({said})" if said else "")
     image = hv.Image(
         shown.values.extremes[order][::-1],
         bounds=(left, -0.5, right, len(order) - 0.5),
         kdims=[TIME, UNIT],
         vdims=[VALUE],
-    ).opts(**_colors(session, shown, what), yticks=_ticks(session, order))
+    ).opts(**colors, yticks=_ticks(session, order))
     chosen = [int(k) for k in np.flatnonzero(np.isin(order, session.picked))]
     arrows = hv.Labels(
         [
@@ -76,7 +79,7 @@ def heat_map(session: Session, what: str = "trace") -> hv.Overlay:
         "text",
     ).opts(text_align="left", text_font_size="11px", text_color=palettes.INK)
     return (image * arrows * _selected(session)).opts(
-        **_frame(session, "heat", _title(session, what), (-0.5, len(order) - 0.5))
+        **_frame(session, "heat", title, (-0.5, len(order) - 0.5))
     )
 
 

@@ -14,7 +14,7 @@ from everystate.analysis.search import similar_stretches
 from everystate.errors import InputError, SelectionError
 from everystate.views.explorer.ordering import ORDERS
 from everystate.views.explorer.source import Source, Stretch, difference, reader
-from everystate.views.marks import Mark, Marks, marks_of
+from everystate.views.marks import Mark, Marks, check_marks, marks_of
 from everystate.views.prepare import input_layer, row_of
 from everystate.views.time_axis import TimeAxis
 
@@ -79,8 +79,7 @@ class Session:
             str(name): input_layer(values, self.data[schema.TIME])
             for name, values in self.scores.items()
         }
-        for mark in self.marks:
-            mark.places(self.axis)  # refuses labels that are not on the axis
+        check_marks(self.marks, [TimeAxis.of(one[schema.TIME]) for one in self.layers.values()])
 
     # What is chosen.
 
@@ -146,29 +145,48 @@ class Session:
         self.selection = (start, stop) if stop > start else None
 
     def select_labels(self, text: str) -> None:
-        """Select the stretch that is written as ``first : last``, both included.
+        """Select the stretch that is written as ``first : last``, both included; clear if empty.
 
         Raises
         ------
         InputError
-            If it is not written so, or not on the time axis.
+            If it is not written so, or no step lies in it; nothing is selected then.
         """
+        self.selection = None
+        text = text.strip()
+        if not text:
+            return
         # Times have colons of their own: between them there are spaces.
         first, found, last = text.partition(":" if text.count(":") == 1 else " : ")
         if not found:
             raise InputError(f"{text!r}: expected 'first : last', such as 120 : 140.")
-        ends = [self._place(label.strip()) for label in (first, last)]
+        first, last = first.strip(), last.strip()
+        ends = [self._place(label) for label in (first, last)]
         positions = [(end - self.axis.start) / self.axis.step for end in ends]
         if positions[1] < positions[0]:
             raise InputError(f"{text!r}: {last} comes before {first}. Swap them.")
         self.select(*positions)
+        if self.selection is None:
+            raise InputError(f"{text!r}: no step lies there. {self._extent()}")
+
+    @property
+    def written(self) -> str:
+        """The selection as `select_labels` reads it; empty if nothing is selected."""
+        if self.selection is None:
+            return ""
+        first, stop = self.selection
+        return f"{self.axis.text(first)} : {self.axis.text(stop - 1)}"
+
+    def _extent(self) -> str:
+        axis = self.axis
+        return f"The record goes from {axis.text(0)} to {axis.text(axis.size - 1)}."
 
     def _place(self, label: str) -> float:
         numeric = np.issubdtype(self.axis.labels.dtype, np.number)
         try:
             return self.axis.place_of(float(label) if numeric else label)
         except ValueError:
-            raise InputError(f"{label!r} is no step of the record.") from None
+            raise InputError(f"{label!r} is no step of the record. {self._extent()}") from None
 
     def source(self, what: str = "trace") -> Source:
         """Return where the values are read: of the ``trace``, the ``other``, or the ``difference``.
