@@ -11,7 +11,7 @@ from everystate.testing import importorskip
 
 importorskip("bokeh")
 
-from everystate.views.findings import told
+from everystate.views.findings import coded, told
 from everystate.views.prepare import prepare, row_of
 from everystate.views.time_axis import TimeAxis
 from everystate.views.view import View
@@ -69,6 +69,15 @@ def test_where_it_is_said_in_words(views):
     assert one.where == (
         "units u0, u1, u2, u3, u4 …; 200 to 290; best seen in row 1, while the pictures show row 0"
     )
+
+
+def test_a_single_step_is_no_stretch(views):
+    assert told(finding(Plot("lines", "h", window=(290, 290))), views, 0).where == "at 290"
+
+
+def test_code_is_marked_and_names_are_escaped():
+    assert coded("see `a<b` of <i>") == "see <code>a&lt;b</code> of &lt;i&gt;"
+    assert coded("one ` alone") == "one ` alone"
 
 
 def test_evidence_is_written_out(views):

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from everystate.errors import InputError
-from everystate.views.marks import STYLES, marks_of
+from everystate.views.marks import STYLES, check_marks, marks_of
 from everystate.views.time_axis import TimeAxis
 
 AXIS = TimeAxis.of(xr.DataArray(np.arange(100), dims="time"))
@@ -34,3 +34,11 @@ def test_something_else_is_refused(stretches):
 def test_a_stretch_may_not_end_before_it_starts():
     with pytest.raises(InputError, match="mark 'x': 3 comes before 7; expected"):
         marks_of({"x": (7, 3)})[0].places(AXIS)
+
+
+def test_a_stretch_beyond_every_axis_is_refused():
+    long = TimeAxis.of(xr.DataArray(np.arange(3_000), dims="time"))
+    beyond = marks_of({"a": [(2, 5), (5_000, 6_000)]})
+    with pytest.raises(InputError, match=r"mark 'a': 5000 to 6000 is beyond .* from 0 to 99"):
+        check_marks(beyond, [AXIS, long])
+    check_marks(marks_of({"a": [(90, 300), (2_000, 2_100)]}), [AXIS, long])

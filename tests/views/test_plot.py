@@ -62,6 +62,18 @@ def test_a_long_heat_map_keeps_its_extremes(make_layer):
     assert left + place * (right - left) == pytest.approx(7_001, abs=15)
 
 
+def test_colours_that_end_early_say_so(layer):
+    runaway = layer.copy(deep=True)
+    runaway["c"][0, 40, 3] = 2_938.0
+    ax = plot.heatmap(runaway)
+    bound = ax.images[0].get_clim()[1]
+    assert bound < 100
+    assert ax.get_title() == f"colours end at ±{bound:,.4g}; the largest size is 2,938"
+    assert ax.images[0].colorbar.extend == "both"
+    plain = plot.heatmap(layer)
+    assert (plain.get_title(), plain.images[0].colorbar.extend) == ("", "neither")
+
+
 def test_gates_of_a_unit_and_their_mean(layer):
     ax = plot.gate_traces(layer, unit=4, row="c")
     said = ["input gate i", "forget gate f", "candidate g", "output gate o"]

@@ -127,6 +127,17 @@ def test_marks_are_in_every_picture(make_layer):
     assert view.frames  # units of 22 screen lines leave room for a frame
 
 
+def test_several_features_have_a_legend_in_their_colours(make_layer):
+    (fig,) = inputs.draw(view_of(make_layer("LSTM", features=2, feature=["load", "$$a"])))
+    (legend,) = fig.legend
+    assert [item.label["value"] for item in legend.items] == ["load", plain("$$a")]
+    colors = [item.renderers[0].glyph.line_color for item in legend.items]
+    assert colors == [line.glyph.line_color for line in fig.renderers]
+    assert len(set(colors)) == 2
+    (alone,) = inputs.draw(view_of(make_layer("LSTM", features=1)))
+    assert not alone.legend
+
+
 def test_gates_without_ends_are_drawn_as_states_are(make_layer):
     layer = make_layer("LSTM").assign_attrs(activation="relu", recurrent_activation="sigmoid")
     parts = gates.draw(view_of(layer))

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from bokeh.core.properties import value
 from bokeh.models import (
     BasicTicker,
     BoxAnnotation,
@@ -17,6 +18,8 @@ from bokeh.models import (
     GlyphRenderer,
     HoverTool,
     Label,
+    Legend,
+    LegendItem,
     LinearColorMapper,
     PanTool,
     Range1d,
@@ -29,7 +32,7 @@ from bokeh.plotting import figure
 
 from everystate.views import palettes
 from everystate.views.marks import Mark
-from everystate.views.view import View
+from everystate.views.view import View, plain
 
 LEFT, RIGHT = 70, 84
 """Room beside every picture, the same for all, so that their time axes lie below each other."""
@@ -135,12 +138,9 @@ def heat_map(view: View, name: str, scale: Scale) -> figure:
     """Return the picture of one variable: time across, units up, values as colours."""
     fig = blank_heat_map(view, name)
     add_image(fig, view, name, scale)
-    values = view.data[name].values
-    largest = np.abs(values, where=np.isfinite(values), out=np.zeros_like(values)).max(initial=0)
-    if largest > scale.high:
-        fig.title.text += (
-            f" (colours end at ±{scale.high:,.4g}; the largest size is {largest:,.4g})"
-        )
+    said = palettes.said_of_bound(view.data[name].values, scale.high)
+    if said:
+        fig.title.text += f" ({said})"
     return fig
 
 
@@ -262,12 +262,18 @@ def strip(view: View, name: str, limits: tuple[float, float] | None) -> figure:
 def lines(view: View, name: str) -> figure:
     """Return the picture of one variable's features, a line for each."""
     fig = blank(view, view.long_name(name), 2 * STRIP_HEIGHT)
-    for k, label in enumerate(view.labels(name)):
+    labels, items = view.labels(name), []
+    for k, label in enumerate(labels):
         key = view.key(name, f"feature{k}")
         view.columns.add(view.data[name].values[k], key)
-        fig.line(
+        line = fig.line(
             "x", key, source=view.columns, color=palettes.DISTINCT[k], line_width=1.3, name=label
         )
+        items.append(LegendItem(label=value(plain(label)), renderers=[line]))
+    if len(items) > 1:
+        legend = Legend(items=items, orientation="horizontal", ncols=3, padding=2, margin=0)
+        legend.update(label_text_font_size="11px", border_line_color=None)
+        fig.add_layout(legend, "above")
     fig.add_tools(
         HoverTool(
             tooltips=[("time", "@span"), ("feature", "$name"), ("value", "$snap_y" + NUMBER)],

@@ -1,11 +1,13 @@
 """Findings on the page: what is said of each, and which picture it leads to."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from markupsafe import Markup
 
 from everystate.analysis.finding import Finding, Plot, Severity
 from everystate.views import palettes
@@ -110,10 +112,18 @@ def _where(view: View, plot: Plot, row: object) -> str:
         listed = ", ".join(map(str, plot.units[:5])) + (" …" if len(plot.units) > 5 else "")
         parts.append(f"unit{'s' if several else ''} {listed}")
     if plot.window is not None:
-        parts.append(f"{plot.window[0]} to {plot.window[1]}")
+        first, last = plot.window
+        parts.append(f"at {first}" if first == last else f"{first} to {last}")
     if plot.row is not None and plot.row != row:
         parts.append(f"best seen in row {plot.row}, while the pictures show row {row}")
     return "; ".join(parts)
+
+
+def coded(text: str) -> Markup:
+    """Return text as HTML, what stands between backticks as code."""
+    parts = re.split(r"`([^`]+)`", text)
+    html = ("{}", "<code>{}</code>")
+    return Markup().join(Markup(html[k % 2]).format(part) for k, part in enumerate(parts))  # noqa: S704  # format escapes
 
 
 def _written(value: Any) -> str:

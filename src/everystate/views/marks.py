@@ -80,6 +80,31 @@ def marks_of(given: Marks | None) -> list[Mark]:
     return found
 
 
+def check_marks(marks: Sequence[Mark], axes: Sequence[TimeAxis]) -> None:
+    """Refuse marks that no picture would show.
+
+    Raises
+    ------
+    InputError
+        If a stretch lies beyond all the axes, or its labels are not on one of them.
+    """
+    for mark in marks:
+        seen = [False] * len(mark.stretches)
+        for axis in axes:
+            left, right = axis.ends
+            places = mark.places(axis)
+            seen = [
+                old or (a <= right and b >= left) for old, (a, b) in zip(seen, places, strict=True)
+            ]
+        if not all(seen):
+            start, stop = mark.stretches[seen.index(False)]
+            first, last = axes[0].text(0), axes[0].text(axes[0].size - 1)
+            raise InputError(
+                f"mark {mark.name!r}: {start!r} to {stop!r} is beyond the time axis, which goes "
+                f"from {first} to {last}. Give labels of steps on it."
+            )
+
+
 def _is_stretch(value: object) -> bool:
     if not isinstance(value, tuple | list) or len(value) != 2:
         return False

@@ -27,8 +27,8 @@ from everystate.views.detail import (
     said_of,
     source_of,
 )
-from everystate.views.findings import told
-from everystate.views.marks import Mark, Marks, marks_of
+from everystate.views.findings import coded, told
+from everystate.views.marks import Mark, Marks, check_marks, marks_of
 from everystate.views.prepare import columns_for, input_layer, row_of, series_of
 from everystate.views.sections import gates, states, units
 from everystate.views.sections import inputs as inputs_section
@@ -169,11 +169,13 @@ def render(
     first = next(iter(rows.values()))
     given = series if isinstance(series, Mapping) else {} if series is None else {"Input": series}
     inputs = {str(name): input_layer(one, first[schema.TIME]) for name, one in given.items()}
+    drawn = [*rows.values(), *inputs.values()]
+    shaded = marks_of(marks)
+    check_marks(shaded, [TimeAxis.of(one[schema.TIME]) for one in drawn])
     if findings is None:
         findings = diagnose(trace)
-    drawn = [*inputs.values(), *rows.values()]
     budget = Budget.of(columns_for(drawn), series_of(drawn), PLACES)
-    pictures = Pictures(budget, marks_of(marks), findings)
+    pictures = Pictures(budget, shaded, findings)
     for name, one in inputs.items():
         pictures.draw(name, one)
     for path, one in rows.items():
@@ -239,4 +241,5 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["coded"] = coded
     return environment.get_template("report.html.j2")

@@ -76,3 +76,11 @@ def bound_of(values: npt.NDArray[np.floating]) -> float:
         return 1.0
     largest, bound = float(sizes.max()), float(np.quantile(sizes, MOST))
     return bound if 0 < DWARFING * bound < largest else largest
+
+
+def said_of_bound(values: npt.NDArray[np.floating], bound: float) -> str:
+    """Return what is said of colours that end at `bound`: nothing if no value is beyond it."""
+    largest = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+    if largest <= bound:
+        return ""
+    return f"colours end at ±{bound:,.4g}; the largest size is {largest:,.4g}"

@@ -30,7 +30,8 @@ def heatmap(
     """Draw every unit of a variable over time.
 
     States and candidates have a diverging scale, white at zero; gates of range 0 to 1 have
-    Cividis. Grey is no number. Of a long recording each pair of columns shows the lowest and
+    Cividis. Where few values dwarf the rest, the colours end before them, and the title says so.
+    Grey is no number. Of a long recording each pair of columns shows the lowest and
     the highest value of a stretch of steps (`everystate.views.prepare.prepare`).
 
     Parameters
@@ -80,7 +81,11 @@ def heatmap(
         interpolation="nearest",
         **colors,
     )
-    ax.figure.colorbar(image, ax=ax, label=title_of(values, name))
+    said = palettes.said_of_bound(values.values, colors["vmax"])
+    extend = "both" if said else "neither"
+    ax.figure.colorbar(image, ax=ax, label=title_of(values, name), extend=extend)
+    if said:
+        ax.set_title(said, fontsize="small")
     show_time(ax, axis)
     show_units(ax, values, str(values.dims[0]))
     return ax
