@@ -15,7 +15,7 @@ from everystate.analysis.diagnose import checks
 from everystate.analysis.finding import PlotName
 from everystate.analysis.layer import recorded
 from everystate.analysis.limits import Thresholds
-from everystate.errors import InputError, SelectionError, TraceFormatError
+from everystate.errors import InputError, InputTypeError, SelectionError, TraceFormatError
 from everystate.testing import importorskip
 
 B, T, U = 2, 600, 10
@@ -130,6 +130,19 @@ def test_a_state_that_keeps_growing(direction):
     turned = growing(direction).assign_attrs(direction=other)
     with mutations.must_be_noticed("time turned round"):
         found(turned, "growing-state", thresholds=Thresholds(growth=1.3))
+
+
+def test_only_units_that_grow_themselves_are_named():
+    layer = healthy()
+    layer["c"][..., [2, 9]] = 0.2 * layer["c"][..., [2, 9]] + 5.0  # large, and stay as they are
+    layer["c"][..., 5] += np.maximum(0.0, np.arange(T) - 60) * 0.05
+    (finding,) = (f for f in diagnose(layer, trained_on=None) if f.kind == "growing-state")
+    assert finding.evidence["units"] == (105,)
+    assert finding.message.split(" So in ")[0].endswith("It is largest in unit 105.")
+    with mutations.must_be_noticed("another unit grows"):
+        turned = layer.isel(unit=[9, *range(9)]).assign_coords(unit=layer.unit)
+        (finding,) = (f for f in diagnose(turned, trained_on=None) if f.kind == "growing-state")
+        assert finding.evidence["units"] == (105,)
 
 
 def test_growth_beyond_the_length_trained_on():
@@ -383,8 +396,38 @@ def test_a_memory_that_has_changed():
 
 
 def test_a_layer_that_the_baseline_lacks_is_said():
-    said = es.diagnose(trace_of(healthy()), trace_of(healthy(), "decoder"), trained_on=TRAINED)
-    assert "layer encoder/lstm is not in the baseline" in said.left_out[0]
+    both = trace_of(healthy()).assign(decoder=trace_of(healthy(seed=1))["encoder/lstm"])
+    said = es.diagnose(both, trace_of(healthy(seed=2), "decoder"), trained_on=TRAINED)
+    assert "layer encoder/lstm is not in the baseline: fixed" in said.left_out[0]
+    fewer = trace_of(healthy(seed=2), "decoder").assign(
+        encoder=xr.DataTree.from_dict({"/lstm": healthy().isel(unit=slice(7))})
+    )
+    (said, *more) = es.diagnose(both, fewer, trained_on=TRAINED).left_out
+    assert said.startswith(
+        "layer encoder/lstm has 10 units (100 to 109), in the baseline 7 units (100 to 106)"
+    )
+    assert more == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        trace_of(healthy(), "decoder"),
+        trace_of(healthy().isel(unit=slice(7))),
+        trace_of(healthy().assign_coords(unit=np.arange(U))),
+    ],
+)
+def test_a_baseline_that_fits_nothing_is_refused(other):
+    with pytest.raises(InputError, match=r"the trace has encoder/lstm of 10 .*; the baseline has"):
+        es.diagnose(trace_of(healthy()), other)
+    named = healthy(seed=1).assign_coords(unit=list("abcdefghij"))
+    assert diagnose(healthy(), named).at_least("warning") == ()
+
+
+@pytest.mark.parametrize("wrong", ["48", 48.0, True])
+def test_a_length_trained_on_is_a_whole_number(wrong):
+    with pytest.raises(InputTypeError, match=r"trained_on=.*expected a whole number of steps"):
+        diagnose(healthy(), trained_on=wrong)
 
 
 # The whole

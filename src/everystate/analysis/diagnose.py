@@ -8,12 +8,13 @@ from pkgutil import iter_modules
 import xarray as xr
 
 import everystate.analysis.verdicts as verdicts
+from everystate.analysis.baseline import fitting
 from everystate.analysis.case import Case, in_chunks
 from everystate.analysis.finding import SEVERITIES, Diagnosis, Finding
 from everystate.analysis.layer import one_epoch, recorded
 from everystate.analysis.limits import Thresholds
 from everystate.cells import Cell
-from everystate.errors import MissingDependencyError, SelectionError
+from everystate.errors import InputTypeError, MissingDependencyError, SelectionError
 
 Check = Callable[[Case], Iterator[Finding]]
 
@@ -61,7 +62,10 @@ def diagnose(
     SelectionError
         If `trained_on` is less than 1.
     InputError
-        If `trace` or `baseline` has a dimension ``epoch``: choose one, ``trace.isel(epoch=-1)``.
+        If `trace` or `baseline` has a dimension ``epoch``: choose one, ``trace.isel(epoch=-1)``. If
+        no layer of `trace` is in `baseline` with equal units.
+    InputTypeError
+        If `trained_on` is no whole number.
 
     Notes
     -----
@@ -80,17 +84,23 @@ def diagnose(
     >>> found[0].message
     '100 % of the output gates o are below 0.05: they show the rest of the model nothing.'
     """
+    if trained_on is not None and (
+        isinstance(trained_on, bool) or not hasattr(trained_on, "__index__")
+    ):
+        raise InputTypeError(
+            f"trained_on={trained_on!r} is of type {type(trained_on).__name__}, expected a whole "
+            "number of steps: trained_on=48."
+        )
     if trained_on is not None and trained_on < 1:
         raise SelectionError(f"trained_on={trained_on!r}, expected 1 step or more.")
     ours = one_epoch(trace)
-    normal = {} if baseline is None else one_epoch(baseline)
+    normal, left_out = dict[str, xr.Dataset](), list[str]()
+    if baseline is not None:
+        normal, left_out = fitting(ours, one_epoch(baseline))
     found_checks, findings = checks(), list[Finding]()
-    left_out: list[str] = []
     for done, (path, layer) in enumerate(ours.items(), start=1):
         usual = in_chunks(normal[path]) if path in normal else None
         case = Case(path, in_chunks(layer), usual, trained_on, thresholds or Thresholds())
-        if baseline is not None and usual is None:
-            left_out.append(f"layer {path} is not in the baseline: fixed thresholds hold for it.")
         left_out += _unrecorded(case)
         for name, check in found_checks.items():
             try:

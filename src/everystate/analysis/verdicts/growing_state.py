@@ -9,10 +9,13 @@ import xarray as xr
 from everystate import schema
 from everystate.analysis.case import Case, label_of
 from everystate.analysis.finding import Finding, Label, Plot
+from everystate.analysis.growth import growth
 from everystate.analysis.layer import by_unit, finite, unit_dim
 from everystate.analysis.wording import named, number
 
 RANK: Final = 20
+LOOKED_AT: Final = 16
+"""Most units whose own growth is computed, the largest ones: their whole row is read."""
 
 
 def check(case: Case) -> Iterator[Finding]:
@@ -22,24 +25,25 @@ def check(case: Case) -> Iterator[Finding]:
         return
     if schema.BATCH not in found.dims:
         found = found.expand_dims(schema.BATCH)
-    growth, excess = _limits(case)
-    grows = ((found.trend >= t.trend) & (found.growth >= growth)).values
+    least, excess = _limits(case)
+    grows = ((found.trend >= t.trend) & (found.growth >= least)).values
     beyond = (found.excess >= excess).values & (case.trained_on is not None)
     rows = np.flatnonzero(grows | beyond)
     if not rows.size:
         return
     row = int(rows[np.argmax(found.growth.values[rows] * found.excess.values[rows])])
     figures = {str(n): float(found[n].values[row]) for n in found.data_vars}
-    state, units = str(found.attrs["state"]), _largest(case, row)
+    why = bool(grows[row]), bool(beyond[row])
+    state, units = str(found.attrs["state"]), _largest(case, row, why)
     label = case.label(row, schema.BATCH) if found.sizes[schema.BATCH] > 1 else None
     yield Finding(
         kind="growing-state",
         severity="warning",
         layer=case.layer,
-        message=_sentence(case, figures, (bool(grows[row]), bool(beyond[row])), units)
+        message=_sentence(case, figures, why, units)
         + ("" if label is None else f" So in {rows.size:,} of {found.trend.size:,} rows."),
         evidence={**figures, "rows": rows.size, "row": label, "units": units}
-        | {"limit_growth": growth, "limit_excess": excess, "slope": _slope(case, row)},
+        | {"limit_growth": least, "limit_excess": excess, "slope": _slope(case, row)},
         formula=f"m_t: mean |{state}| over the units; trend: Kendall's tau of its means over 8 "
         "equal stretches after the start; growth: the last of them over the first; excess: the "
         "largest of them over max m of the start",
@@ -52,14 +56,14 @@ def check(case: Case) -> Iterator[Finding]:
 
 def _limits(case: Case) -> tuple[float, float]:
     """Return from where on growth and excess are too large."""
-    growth, excess = case.thresholds.growth, case.thresholds.excess
+    fixed_limits = case.thresholds.growth, case.thresholds.excess
     if case.normal is None or not case.normal.growth:
-        return growth, excess
+        return fixed_limits
     times = case.thresholds.times_baseline
     usual = [float(case.normal.growth[name].median()) for name in ("growth", "excess")]
     return tuple(  # type: ignore[return-value]
         max(fixed, times * value) if np.isfinite(value) else fixed
-        for fixed, value in zip((growth, excess), usual, strict=True)
+        for fixed, value in zip(fixed_limits, usual, strict=True)
     )
 
 
@@ -68,8 +72,8 @@ def _slope(case: Case, row: int) -> float:
     return float(slope.values[row] if slope.ndim else slope)
 
 
-def _largest(case: Case, row: int) -> tuple[Label, ...]:
-    """Return the three units whose state is largest in the last eighth of a row."""
+def _largest(case: Case, row: int, why: tuple[bool, bool]) -> tuple[Label, ...]:
+    """Return up to three units that grow themselves, the largest in the last eighth first."""
     state = str(case.measures.growth.attrs["state"])
     values = by_unit(finite(case.data[state]))
     if schema.BATCH in values.dims:
@@ -77,8 +81,19 @@ def _largest(case: Case, row: int) -> tuple[Label, ...]:
     there = np.flatnonzero(case.read(values.notnull().any(unit_dim(values))))
     last = [case.place(int(position)) for position in there[-max(1, there.size // 8) :]]
     size = abs(values.isel({schema.TIME: sorted(last)})).mean(schema.TIME).values
-    order = np.argsort(-np.nan_to_num(size, nan=-np.inf), kind="stable")[:3]
-    return tuple(label_of(values, unit_dim(values), int(k)) for k in order)
+    order = np.argsort(-np.nan_to_num(size, nan=-np.inf), kind="stable")[:LOOKED_AT]
+    few = values.isel({unit_dim(values): order}).load()
+    own = [k for k in range(len(order)) if _grows(case, few.isel({few.dims[-1]: [k]}), why)][:3]
+    # A mean can grow though no unit does by as much: then the largest one stands for it.
+    return tuple(label_of(few, unit_dim(few), k) for k in own or [0])
+
+
+def _grows(case: Case, unit: xr.DataArray, why: tuple[bool, bool]) -> bool:
+    """Whether a unit by itself does what was found of the mean: keep growing, or leave training."""
+    layer = xr.Dataset({str(case.measures.growth.attrs["state"]): unit}, attrs=case.data.attrs)
+    own, (growth_limit, excess_limit) = growth(layer, case.trained_on), _limits(case)
+    grows = own.trend >= case.thresholds.trend and own.growth >= growth_limit
+    return bool((why[0] and grows) or (why[1] and own.excess >= excess_limit))
 
 
 def _sentence(
