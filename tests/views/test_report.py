@@ -177,3 +177,10 @@ def test_time_may_be_labelled_by_words(make_layer, make_trace, tmp_path):
     found = es.diagnose(make_trace({"enc": layer}))
     path = es.report(make_trace({"enc": layer}), tmp_path / "r.html", findings=found)
     assert path.stat().st_size > 1e6
+
+
+def test_marks_beyond_the_record_are_refused_before_any_work(make_layer, make_trace, tmp_path):
+    trace = make_trace({"gru": make_layer("GRU")})
+    with pytest.raises(InputError, match=r"mark 'a': 5000 to 6000 is beyond .* from 0 to 59\."):
+        es.report(trace, tmp_path / "r.html", marks={"a": (5_000, 6_000)})
+    assert list(tmp_path.iterdir()) == []

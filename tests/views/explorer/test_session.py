@@ -175,3 +175,8 @@ def test_what_does_not_fit_is_refused_at_once(trace):
         Session(trace, scores={"score": np.zeros(7)})
     with pytest.raises(InputError, match="is not on the time axis"):
         Session(trace, labels={"odd": ("a", "b")})
+
+
+def test_labels_beyond_the_record_are_refused(trace):
+    with pytest.raises(InputError, match=r"mark 'a': 5000 to 6000 is beyond"):
+        Session(trace, labels={"a": (5_000, 6_000)})
