@@ -214,6 +214,25 @@ class TestWrongCells:
         with pytest.raises(InputError, match="two_integrators: got an input of shape"):
             es.unroll(two_integrators, np.float64(3.0), STATE)
 
+    @pytest.mark.parametrize("verb", [es.record, es.unroll])
+    def test_no_state_where_one_is_needed(self, verb):
+        told = r"two_integrators: got no initial state.*its arrays are fast, slow"
+        with pytest.raises(InputError, match=told) as caught:
+            verb(two_integrators, X)
+        assert isinstance(caught.value.__cause__, TypeError)
+
+    def test_no_state_of_a_torch_cell(self):
+        torch = importorskip("torch")
+
+        class Leaky(torch.nn.Module):
+            everystate_states = ("v",)
+
+            def forward(self, x, v):
+                return 0.5 * v + x
+
+        with pytest.raises(InputError, match=r"leaky: got no initial state.*arrays are v"):
+            es.unroll(Leaky(), torch.ones(T, B, D))
+
     def test_more_inputs(self):
         with pytest.raises(InputError, match="got 3 inputs, expected x, or x and the state"):
             es.record(two_integrators, X, *STATE)

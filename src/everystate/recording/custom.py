@@ -123,7 +123,7 @@ def unroll_cell(path: str, cell: Any, x: Array, state: Any = None) -> Unrolled:
     Raises
     ------
     InputError
-        If there is no step.
+        If there is no step, or no state and the cell cannot start without one.
     UnsupportedModelError
         If a step does not return as many arrays as there are names.
 
@@ -146,13 +146,26 @@ def unroll_cell(path: str, cell: Any, x: Array, state: Any = None) -> Unrolled:
     initial = {} if state is None else named(path, names, state)
     outputs, states = [], []
     for t in range(x.shape[0]):
-        output, state = split(path, names, cell(x[t], state))
+        stepped = _first_step(path, cell, x[t]) if state is None else cell(x[t], state)
+        output, state = split(path, names, stepped)
         states.append(named(path, names, state))
         outputs.append(states[-1][names[0]] if output is None else output)
     variables = {name: _stacked([found[name] for found in states]) for name in names}
     variables |= {f"initial_{name}": a for name, a in initial.items()}
     together = _stacked(outputs) if all(hasattr(o, "shape") for o in outputs) else outputs
     return Unrolled(together, state, States({path: LayerStates(variables)}))
+
+
+def _first_step(path: str, cell: Any, x: Array) -> Any:
+    """Return what a cell makes of no state, or say that it needs one."""
+    try:
+        return cell(x, None)
+    except (TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path}: got no initial state, and its first step failed with None in place of one "
+            f"({error}). Give the state before the first step: es.record(cell, x, state), or "
+            f"es.unroll(cell, x, state); its arrays are {', '.join(state_names(cell))}."
+        ) from error
 
 
 def _stacked(steps: list[Array]) -> Array:

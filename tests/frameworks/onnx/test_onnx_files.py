@@ -303,7 +303,9 @@ class TestBadInputs:
     def test_missing_unknown_and_too_many(self):
         layer = models.node("lstm")
         proto, feeds = models.model_of(layer), models.feeds_of(layer)
-        with pytest.raises(InputError, match="initial_h, initial_c is missing; it takes: X"):
+        with pytest.raises(
+            InputError, match="the inputs initial_h, initial_c are missing; it takes: X"
+        ):
             es.record(proto, feeds["X"])
         with pytest.raises(InputError, match="has no input Z; it takes: X"):
             es.record(proto, {**feeds, "Z": feeds["X"]})

@@ -97,8 +97,10 @@ class Session:
         if unknown := [key for key in given if key not in known]:
             raise InputError(f"{name}: has no input {', '.join(unknown)}; it takes: {there}.")
         if missing := [key for key in needed if key not in given]:
+            absent = f"input {missing[0]} is" if len(missing) == 1 else ""
+            absent = absent or f"inputs {', '.join(missing)} are"
             raise InputError(
-                f"{name}: the input {', '.join(missing)} is missing; it takes: {there}. Give "
+                f"{name}: the {absent} missing; it takes: {there}. Give "
                 "{name: array}, or arrays in this order."
             )
         return {key: self._checked(known[key], value) for key, value in given.items()}
