@@ -91,7 +91,7 @@ def test_only_the_highest_are_told_if_there_are_many(parts):
     found = alerts(parts[2], parts[0], parts[1], many)
     every = alerts(parts[2], parts[0], parts[1], replace(many, count=9999))
     assert len(found) == 4 < len(every)
-    assert found == every[:4]
+    assert found.findings == every[:4]
 
 
 def test_states_that_are_not_finite(parts):
@@ -122,6 +122,16 @@ def test_normal_data_keep_the_rate(parts):
     found = alerts(held_out, baseline, held_out, Watch(false_alarm_rate=0.01, gap=0, count=999))
     steps = sum(f.evidence["last"] - f.evidence["first"] + 1 for f in found)
     assert steps == 13  # of 1,400 scores, those above the 1,387th
+
+
+def test_it_is_a_diagnosis_that_says_what_it_left_out(parts):
+    baseline, held_out, live = parts
+    more = live.assign(decoder=live["encoder/lstm"].copy())
+    found = alerts(more, baseline, held_out, WATCH)
+    assert found.worst == "warning"
+    assert found.at_least("warning") == alerts(live, baseline, held_out, WATCH).findings != ()
+    assert found.left_out == ("layer decoder is not in all three traces.",)
+    assert "left out: layer decoder" in repr(found)
 
 
 def test_no_common_layer(parts):

@@ -55,6 +55,24 @@ def test_the_shift_is_in_standard_deviations_of_the_unit():
         assert found.moved.values[0, 3] == pytest.approx(expected * looked_at.std(), rel=0.02)
 
 
+@pytest.mark.parametrize("size", [0.003, 0.05])
+def test_a_straight_ramp_is_told_from_a_level(size):
+    c = noise(2)
+    c[0, :, 1] += size * np.arange(1200)
+    c[0, :, 4] -= size * np.arange(1200)
+    c[0, 600:, 3] += 4.0
+    found = changes(layer(c))
+    assert np.flatnonzero((abs(found.moved) >= 0.5).any("change")).tolist() == [1, 3, 4]
+    at, t = found["at"].values, np.arange(120, 1200)
+    for unit in (1, 3, 4):  # squares that a line and the levels leave of the single steps
+        x = c[0, 120:, unit]
+        line = ((x - np.polyval(np.polyfit(t, x, 1), t)) ** 2).sum()
+        levels = sum(((part - part.mean()) ** 2).sum() for part in np.split(x, at - 120))
+        assert found.straight.values[unit] == (line < levels) == (unit != 3)
+    with mutations.must_be_noticed("a level for a ramp"):
+        assert found.straight.values[3]
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
 def test_noise_of_any_memory_has_no_change(share):
     for seed in range(8):

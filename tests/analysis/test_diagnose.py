@@ -309,6 +309,15 @@ def test_a_change_of_level():
     assert finding.plot.row == "b"
 
 
+def test_a_straight_ramp_is_no_change_of_level():
+    importorskip("ruptures")
+    layer = healthy()
+    layer["c"][..., 6] += 0.02 * np.arange(T)
+    kinds = {f.kind for f in diagnose(layer, trained_on=None)}
+    assert "growing-state" in kinds
+    assert "level-changes" not in kinds
+
+
 def test_values_out_of_the_range_of_a_baseline():
     layer, baseline = healthy(), healthy(seed=1)
     low, high = baseline["c"].min(["batch", "time"]), baseline["c"].max(["batch", "time"])
@@ -447,6 +456,7 @@ def test_every_finding_is_complete_and_plain():
     layer = shut("o", 0.02, slice(0, 5), layer=growing())
     layer["h"][..., [5, 6]] = 0.25
     layer["f"][..., 3] = 1.0
+    layer["c"][1, 350:, 4] += 4.0
     everything = diagnose(layer, healthy(seed=1))
     assert len({f.kind for f in everything}) >= 5
     names = PlotName.__args__

@@ -207,6 +207,14 @@ def test_every_analysis_maps_over_a_trace(make_layer, name):
 
 
 @pytest.mark.parametrize("name", ANALYSES)
+def test_every_analysis_refuses_a_node_that_holds_layers(make_layer, name):
+    trace = trace_of(a=make_layer("LSTM"), b=make_layer("SimpleRNN"))
+    for node, path in ((trace, "enc/a"), (trace["enc"], "a")):
+        with pytest.raises(TraceFormatError, match=rf"holds 2 layers, .*: trace\['{path}'\]"):
+            ANALYSES[name](node)
+
+
+@pytest.mark.parametrize("name", ANALYSES)
 def test_every_analysis_is_lazy_on_dask(make_layer, name):
     importorskip("dask")
     layer = make_layer("LSTM")

@@ -74,7 +74,8 @@ def test_noughts_and_ones_are_truth_values(case):
 def test_labels_that_no_unit_follows_make_no_finding(case):
     trace, _ = case
     other = (np.random.default_rng(32).random(24) < 0.5).repeat(50)
-    assert meanings(trace, {"other": other}, shifts=99, at_most=0.01, split=SPLIT) == ()
+    found = meanings(trace, {"other": other}, shifts=99, at_most=0.01, split=SPLIT)
+    assert (found.worst, repr(found)) == (None, "Nothing was found.")
 
 
 def test_too_few_shifts_are_refused(case):

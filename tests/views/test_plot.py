@@ -157,7 +157,7 @@ def test_each_draws_into_the_axes_it_is_given(layer, draw):
     ("draw", "message"),
     [
         (lambda layer: plot.heatmap(layer, "f"), r"no variable 'f'; it holds h"),
-        (plot.gate_traces, "no gate; it holds h"),
+        (plot.gate_traces, r"no gate; it holds h.*select=es\.Select"),
         (plot.saturation_scatter, "no gate with ends"),
         (lambda layer: plot.trajectory(layer, "c"), "no state 'c'"),
         (lambda layer: plot.heatmap(layer, row=9), "row=9 is not in the trace"),

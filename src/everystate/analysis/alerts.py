@@ -9,7 +9,7 @@ import xarray as xr
 
 from everystate import schema
 from everystate.analysis.anomaly import Detector, Method, fit_detector, top_contributors
-from everystate.analysis.finding import Finding, Plot
+from everystate.analysis.finding import Diagnosis, Finding, Plot
 from everystate.analysis.layer import layers
 from everystate.analysis.thresholds import Threshold, stretches, threshold
 from everystate.errors import AnalysisError
@@ -54,7 +54,7 @@ def alerts(
     baseline: xr.DataTree,
     held_out: xr.DataTree,
     watch: Watch | None = None,
-) -> tuple[Finding, ...]:
+) -> Diagnosis:
     """Say where a trace is unlike normal operation, and which units show it.
 
     Parameters
@@ -69,10 +69,10 @@ def alerts(
 
     Returns
     -------
-    tuple of Finding
-        One for each alarm, of severity ``warning``, the highest score in units of its threshold
-        first; layers that are not in all three traces are left out. Pass it to
-        ``es.report(trace, findings=...)``.
+    Diagnosis
+        As from ``es.diagnose``: a finding for each alarm, of severity ``warning``, the highest
+        score in units of its threshold first; ``left_out`` names the layers that are not in all
+        three traces. Pass it to ``es.report(trace, findings=...)``.
 
     Raises
     ------
@@ -112,7 +112,9 @@ def alerts(
         score = detector.score(kept[path], window=watch.window, contributions=False).score
         limit = threshold(score, watch.false_alarm_rate)
         found += _of_layer(path, seen[path], (detector, limit), watch)
-    return tuple(sorted(found, key=lambda f: -f.evidence["score"] / f.evidence["threshold"]))
+    found.sort(key=lambda f: -f.evidence["score"] / f.evidence["threshold"])
+    left_out = [f"layer {path} is not in all three traces." for path in seen if path not in paths]
+    return Diagnosis(tuple(found), tuple(left_out))
 
 
 def _of_layer(

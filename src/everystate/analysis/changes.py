@@ -65,7 +65,9 @@ def changes(layer: Layer, row: int = 0) -> xr.Dataset:
         place of the first recorded step of the new level, exact to a bucket; ``moved``
         (change, unit), the difference of the new level's mean from the old one's, in standard
         deviations of the unit over all steps looked at (2 at most where there are two levels of
-        equal length). The attributes ``state`` and ``bucket``, its number of recorded steps.
+        equal length); ``straight`` (unit), whether a straight line over the steps looked at leaves
+        smaller squares than the levels do: a ramp, which has no change of level. The attributes
+        ``state`` and ``bucket``, its number of recorded steps.
         No change if the row has fewer than 40 recorded steps. Empty if no state was recorded.
 
     Raises
@@ -77,7 +79,7 @@ def changes(layer: Layer, row: int = 0) -> xr.Dataset:
     -----
     It reads the values at once: the number of changes cannot be known before. A change of the
     states is as a rule one of the input. A drift, and waves and memories longer than a twentieth
-    of the row, are cut into levels too.
+    of the row, are cut into levels too; ``straight`` tells the drifts that are a line.
 
     References
     ----------
@@ -114,6 +116,7 @@ def changes(layer: Layer, row: int = 0) -> xr.Dataset:
         {
             "at": ("change", at),
             "moved": (("change", unit), shift / np.where(deviation > 0, deviation, np.nan)),
+            "straight": (unit, _straight(means, cuts)),
         },
         {unit: values[unit].values} if unit in values.coords else {},
         {"state": name, "bucket": size},
@@ -146,6 +149,17 @@ def _cuts(means: Floats, ruptures: ModuleType) -> list[int]:
         return []
     search = ruptures.KernelCPD(kernel="linear", min_size=buckets // LEAST).fit(scaled)
     return [int(cut) for cut in search.predict(pen=3.0 * units * np.log(buckets))[:-1]]
+
+
+def _straight(means: Floats, cuts: list[int]) -> npt.NDArray[np.bool_]:
+    """Return the units whose means a least-squares line fits better than levels do."""
+    if not cuts:
+        return np.zeros(means.shape[1], bool)
+    levels = sum(((part - part.mean(axis=0)) ** 2).sum(axis=0) for part in np.split(means, cuts))
+    k = np.arange(len(means)) - (len(means) - 1) / 2
+    rest = means - means.mean(axis=0)
+    line = rest - k[:, None] * (k @ rest) / (k @ k)
+    return np.asarray((line**2).sum(axis=0) < levels, bool)
 
 
 def _scaled(means: Floats) -> Floats:

@@ -114,9 +114,15 @@ def dataset_of(layer: Layer) -> xr.Dataset:
     Raises
     ------
     TraceFormatError
-        If `layer` is neither a node of a trace nor a dataset.
+        If `layer` is neither a node of a trace nor a dataset, or a node that holds layers.
     """
     if isinstance(layer, xr.DataTree):
+        if layer.children and not layer.data_vars:
+            paths = [leaf.relative_to(layer) for leaf in layer.leaves]
+            raise TraceFormatError(
+                f"got a node of a trace that holds {len(paths):,} layers, expected one of them: "
+                f"trace[{paths[0]!r}]. For all of them: trace.map_over_datasets(...)."
+            )
         return layer.to_dataset()
     if isinstance(layer, xr.Dataset):
         return layer

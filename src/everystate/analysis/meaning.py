@@ -8,7 +8,7 @@ import xarray as xr
 
 from everystate import schema
 from everystate.analysis.features import Floats
-from everystate.analysis.finding import Finding, Plot
+from everystate.analysis.finding import Diagnosis, Finding, Plot
 from everystate.analysis.layer import layers, states
 from everystate.analysis.probes import Split, probe
 from everystate.analysis.selectivity import selectivity
@@ -32,7 +32,7 @@ def meanings(
     at_most: float = 0.05,
     shifts: int = 99,
     split: Split | None = None,
-) -> tuple[Finding, ...]:
+) -> Diagnosis:
     """Say which units follow which labels, as findings for a report.
 
     Parameters
@@ -51,10 +51,10 @@ def meanings(
 
     Returns
     -------
-    tuple of Finding
-        For each label and layer in which a unit follows it, the unit that does so most closely
-        and what a probe reads from all states; of severity ``info``, the closest first. Pass it to
-        ``es.report(trace, findings=...)``.
+    Diagnosis
+        As from ``es.diagnose``: for each label and layer in which a unit follows it, the unit that
+        does so most closely and what a probe reads from all states; of severity ``info``, the
+        closest first. Pass it to ``es.report(trace, findings=...)``.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def meanings(
         for name, known in labels.items()
         for finding in _of_layer(path, layer, (name, known), (at_most, shifts, split))
     ]
-    return tuple(sorted(found, key=lambda f: -abs(f.evidence["selectivity"])))
+    return Diagnosis(tuple(sorted(found, key=lambda f: -abs(f.evidence["selectivity"]))))
 
 
 def _of_layer(

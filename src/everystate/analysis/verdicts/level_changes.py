@@ -24,6 +24,7 @@ def check(case: Case) -> Iterator[Finding]:
         found = changes(case.data, row)
         if not found:
             return
+        found = found.assign(moved=found.moved.where(~found.straight))
         moved = abs(found.moved) >= case.thresholds.shift
         count = moved.sum(moved.dims[1]).values if found.sizes["change"] else np.zeros(0)
         strong = np.flatnonzero(count > 0)
@@ -55,7 +56,7 @@ def _finding(case: Case, row: int, found: xr.Dataset, main: int) -> Finding:
         },
         formula="least-squares levels of bucket means over long-run deviations, penalty 3 U ln K "
         "for each change (ruptures.KernelCPD)",
-        caution="A change of the input changes the states. A drift, or a wave as slow as the "
-        "recording, is cut into levels too.",
+        caution="A change of the input changes the states. A drift that is no straight line, or a "
+        "wave as slow as the recording, is cut into levels too.",
         plot=Plot("heat_map", state, units, (case.label(place), case.label(place)), label),
     )

@@ -56,7 +56,10 @@ def variable_of(layer: xr.Dataset, wanted: str | None, there: list[str], kind: s
         return str(wanted)
     asked = kind if wanted is None else f"{kind} {wanted!r}"
     found = ", ".join(map(str, layer.data_vars)) or "nothing"
-    raise SelectionError(f"the layer has no {asked}; it holds {found}. Record it: es.Select(...).")
+    raise SelectionError(
+        f"the layer has no {asked}; it holds {found}. Record it: "
+        "es.record(model, x, select=es.Select(variables=('states', 'gates')))."
+    )
 
 
 def title_of(values: xr.DataArray, name: str) -> str:
