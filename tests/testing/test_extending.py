@@ -8,9 +8,12 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+
+from everystate.testing import importorskip
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 FILE = re.compile(r'^```\w+ title="(?P<name>[^"]+)"\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
@@ -102,6 +105,30 @@ def test_the_contracts_pass(folder, name, tests):
     done = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", name)
     assert done.returncode == 0, done.stdout
     assert f"{tests} passed" in done.stdout
+
+
+def test_a_listener_left_behind_fails_the_contract(folder):
+    module = folder / "everystate_toyrnn.py"
+    text = module.read_text()
+    assert "        model.listeners.remove(listen)" in text
+    module.write_text(text.replace("model.listeners.remove(listen)", "pass"))
+    done = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_everystate_toyrnn.py")
+    assert "FAILED test_everystate_toyrnn.py::TestToyrnn::test_the_model_is_left_as_it_was" in (
+        done.stdout
+    )
+
+
+def test_the_project_installs(folder, tmp_path_factory):
+    importorskip("setuptools")
+    site = tmp_path_factory.mktemp("site")
+    options = ("--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target", str(site))
+    done = run(folder, "-m", "pip", "install", *options, ".")
+    assert done.returncode == 0, done.stderr
+    assert (site / "everystate_toyrnn.py").is_file()
+    [found] = [d.entry_points for d in distributions(path=[str(site)])]
+    assert [(e.group, e.name, e.value) for e in found] == [
+        ("everystate.frameworks", "toyrnn", "everystate_toyrnn")
+    ]
 
 
 def test_the_page_shows_every_file():
