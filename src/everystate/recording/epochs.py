@@ -1,12 +1,24 @@
 """The same probe through training: one trace an epoch, all of them in one, along ``epoch``."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from everystate import schema
-from everystate.errors import SelectionError
+from everystate.errors import SelectionError, TraceWriteError
 from everystate.recording.join import worst
+
+
+def check_free(store: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Raise `TraceWriteError` before a training whose store would replace what is there."""
+    path = Path(store)
+    if overwrite or not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    raise TraceWriteError(
+        f"{path}: the path is taken. Choose another, or replace what is there with overwrite=True."
+    )
 
 
 class Epochs:

@@ -6,12 +6,17 @@ from typing import Any
 import keras
 
 import everystate as es
-from everystate.recording.epochs import Epochs
+from everystate.frameworks.keras.watching import undisturbed
+from everystate.recording.epochs import Epochs, check_free
 from everystate.recording.selection import Select
 
 
 class RecordStates(keras.callbacks.Callback):  # type: ignore[misc]
     """Record a probe after each `every`-th epoch of ``model.fit``, along a dimension ``epoch``.
+
+    The training goes on as without it: random numbers and the states of stateful layers are what
+    they were before the probe. A stateful layer starts the probe from the state it is in, and
+    takes a probe of its own batch size alone.
 
     Parameters
     ----------
@@ -19,17 +24,20 @@ class RecordStates(keras.callbacks.Callback):  # type: ignore[misc]
         The probe: what the model is called with, the same in every epoch, in inference mode.
     store : path
         The Zarr store, by custom ``*.zarr``, for `everystate.open_trace`. It is written after
-        each epoch that is recorded, so an interrupted training loses none; an older one is
-        replaced.
+        each epoch that is recorded, so an interrupted training loses none.
     every : int
         Record the epochs 0, `every`, 2 * `every`, ...
     select : Select, optional
         Which layers, variables, units and steps. None: all states and gates.
+    overwrite : bool, default False
+        Replace an older store.
 
     Raises
     ------
     SelectionError
         If `every` is no whole number, 1 or more.
+    TraceWriteError
+        If there is something at `store` already, and not `overwrite`; before the training starts.
 
     Examples
     --------
@@ -51,13 +59,16 @@ class RecordStates(keras.callbacks.Callback):  # type: ignore[misc]
         store: str | os.PathLike[str],
         every: int = 1,
         select: Select | None = None,
+        overwrite: bool = False,
     ) -> None:
         super().__init__()
+        check_free(store, overwrite=overwrite)
         self.inputs = tuple(x) if isinstance(x, (list, tuple)) else (x,)
         self.store, self.select, self.epochs = store, select, Epochs(every)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Record the probe, if this epoch is one to record."""
         if self.epochs.wants(epoch):
-            trace = es.record(self.model, *self.inputs, select=self.select)
+            with undisturbed(self.model):
+                trace = es.record(self.model, *self.inputs, select=self.select)
             es.save_trace(self.epochs.joined(epoch, trace), self.store, overwrite=True)

@@ -6,7 +6,7 @@ where it follows from the outputs; else the loop is run again so that each step 
 (see `stepping`), and must come out the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,7 @@ from everystate.frameworks.keras.backend import (
     is_described,
     without_gradients,
 )
+from everystate.frameworks.keras.finding import recurrent_layers
 from everystate.frameworks.keras.kinds import check_input, is_replayable
 from everystate.frameworks.keras.observations import Run
 from everystate.frameworks.keras.overhearing import asked_for, overhearing
@@ -80,7 +81,10 @@ Counters = list[tuple[Any, npt.NDArray[Any]]]
 
 def counters(cell: Any) -> Counters:
     """Return what a cell counts or draws random numbers by, with its values."""
-    variables = getattr(cell, "non_trainable_variables", ())
+    return _values(getattr(cell, "non_trainable_variables", ()))
+
+
+def _values(variables: Iterable[Any]) -> Counters:
     return [(v, np.array(keras.ops.convert_to_numpy(v))) for v in variables]
 
 
@@ -93,6 +97,17 @@ def rewound(cell: Any, before: Counters) -> Iterator[None]:
         yield
     finally:
         _assign(now)
+
+
+@contextmanager
+def undisturbed(model: keras.Layer) -> Iterator[None]:
+    """After the block, have a model's random numbers and carried states be what they were."""
+    carried = [v for _, layer in recurrent_layers(model) for v in keras.tree.flatten(layer.states)]
+    before = counters(model) + _values(v for v in carried if v is not None)
+    try:
+        yield
+    finally:
+        _assign(before)
 
 
 def _assign(counters: Counters) -> None:

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import torch
 
 import everystate as es
-from everystate.recording.epochs import Epochs
+from everystate.recording.epochs import Epochs, check_free
 from everystate.recording.selection import Select
 
 
@@ -23,16 +23,20 @@ class RecordStates(pl.Callback):
         The probe, the same in every epoch. It is moved to the module's device.
     store : path
         The Zarr store, by custom ``*.zarr``, for `everystate.open_trace`. It is written after
-        each epoch that is recorded; an older one is replaced.
+        each epoch that is recorded.
     every : int
         Record the epochs 0, `every`, 2 * `every`, ...
     select : Select, optional
         Which layers, variables, units and steps. None: all states and gates.
+    overwrite : bool, default False
+        Replace an older store.
 
     Raises
     ------
     SelectionError
         If `every` is no whole number, 1 or more.
+    TraceWriteError
+        If there is something at `store` already, and not `overwrite`; before the training starts.
 
     Examples
     --------
@@ -47,8 +51,10 @@ class RecordStates(pl.Callback):
         store: str | os.PathLike[str],
         every: int = 1,
         select: Select | None = None,
+        overwrite: bool = False,
     ) -> None:
         super().__init__()
+        check_free(store, overwrite=overwrite)
         self.inputs = tuple(x) if isinstance(x, (list, tuple)) else (x,)
         self.store, self.select, self.epochs = store, select, Epochs(every)
 
