@@ -465,3 +465,12 @@ def test_no_warning_for_a_plain_recording():
         warnings.simplefilter("always")
         _ = rec.trace
     assert caught == []
+
+
+def test_inputs_that_were_asked_for_and_not_shown_are_told():
+    rec = recorder(variables=("states", "inputs"))
+    rec.observe(observed(cases.case("lstm"), inputs=None, weights=None))
+    with pytest.warns(
+        EverystateWarning, match="encoder/rnn: inputs were asked for, but .* model of torch"
+    ):
+        assert "inputs" not in rec.trace["encoder/rnn"]

@@ -267,6 +267,11 @@ class Recorder:
             raise SelectionError(
                 f"{path}: window={self.select.window!r} holds none of the {joined.length} steps."
             )
+        if schema.INPUTS in self.select.asked and schema.INPUTS not in joined.variables:
+            warn(
+                f"{path}: inputs were asked for, but what this layer was given is not seen in a "
+                f"model of {self.framework}, so the trace lacks them."
+            )
         self._warn(path, joined.attrs, odd_variables(joined), sequences[0].path)
         return joined
 

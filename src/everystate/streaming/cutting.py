@@ -7,6 +7,7 @@ normalisation over time, positions counted from the beginning of a call, dropout
 kept inside the model all show.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from everystate import schema
-from everystate.errors import UncuttableError
+from everystate.errors import EverystateWarning, UncuttableError
 from everystate.recording.discovery import Framework
 from everystate.recording.recorder import Recorder
 from everystate.recording.selection import Select
@@ -76,7 +77,9 @@ def tried(
         recorder = Recorder("", framework[0], everything, "time")
         with module.observe(model, recorder):
             run()
-        return recorder.trace
+        with warnings.catch_warnings():  # the user did not ask for inputs; it is all there is
+            warnings.filterwarnings("ignore", ".*inputs were asked for", EverystateWarning)
+            return recorder.trace
 
     whole = recorded(lambda: module.call(model, (x,)))
     steps = x.shape[source.axis]
