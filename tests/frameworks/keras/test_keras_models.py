@@ -168,7 +168,11 @@ def test_a_changed_loop_is_noticed():
     ("x", "error", "text"),
     [
         (np.zeros((T, D)), InputError, "batch of one"),
-        (np.zeros((B, T, D + 1)), InputError, r"expected \(None, None, 4\)"),
+        (
+            np.zeros((B, T, D + 1)),
+            InputError,
+            r"expected \(None, None, 4\)\. It has 5 features where the model takes 4\.",
+        ),
         (np.array([["a"]]), InputTypeError, "expected numbers"),
         (np.zeros((B, 0, D), "f4"), InputError, "nothing to record"),
     ],

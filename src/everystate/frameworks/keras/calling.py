@@ -74,9 +74,20 @@ def _check(x: Any, expected: Any) -> None:
         raise InputError(f"the input of shape {tuple(got)} is empty; there is nothing to record.")
     if got is None or wanted is None:
         return
-    if len(got) != len(wanted) or any(b not in (None, a) for a, b in zip(got, wanted, strict=True)):
-        raise InputError(
-            f"got an input of shape {tuple(got)}, expected {tuple(wanted)}. Keras reads (batch, "
-            "time, features): a single sequence needs a batch of one, x[None], or --batch-first "
-            "on the command line."
+    if len(got) != len(wanted):
+        hint = (
+            "Keras reads (batch, time, features): a single sequence needs a batch of one, x[None], "
+            "or --batch-first on the command line."
         )
+    elif differ := [k for k, b in enumerate(wanted) if b not in (None, got[k])]:
+        hint = "It has " + ", ".join(
+            f"{got[k]} {_axis(k, len(wanted))} where the model takes {wanted[k]}" for k in differ
+        )
+        hint += ". Keras reads (batch, time, features)."
+    else:
+        return
+    raise InputError(f"got an input of shape {tuple(got)}, expected {tuple(wanted)}. {hint}")
+
+
+def _axis(k: int, rank: int) -> str:
+    return {0: "rows", rank - 1: "features"}.get(k, "steps" if k == 1 else f"along axis {k}")
