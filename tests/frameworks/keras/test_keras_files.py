@@ -1,5 +1,8 @@
 """Models from files of Keras 3 and 2: right, or refused; no code from them is run."""
 
+import json
+
+import h5py
 import numpy as np
 import pytest
 
@@ -66,6 +69,26 @@ def test_keras_2_had_another_hard_sigmoid(tmp_path, old):
     np.testing.assert_allclose(trace["lstm"].i[:, 0], gate, atol=1e-6)
     assert np.abs(gate - np.clip(i / 6 + 0.5, 0, 1)).max() > 0.01  # what Keras 3 would make of it
     assert trace["both/forward"].attrs["recurrent_activation"] == "hard_sigmoid_keras2"
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_the_first_layer_of_old_files_tells_the_shape_of_the_input(tmp_path, old, both):
+    path = tmp_path / "old.h5"
+    lstm = old.layers.LSTM(H, name="lstm")
+    first = old.layers.Bidirectional(lstm, name="both") if both else lstm
+    model = saved(old, path, first, old.layers.Dense(2))
+    with h5py.File(path, "r+") as file:  # as Keras 2.2 wrote it
+        config = json.loads(file.attrs["model_config"])
+        inner = config["config"]["layers"]
+        shape = inner.pop(0)["config"]["batch_input_shape"]
+        inner[0]["config"]["batch_input_shape"] = shape
+        file.attrs["model_config"] = json.dumps(config).encode()
+        file.attrs["keras_version"] = b"2.2.4-tf"
+    x = ref.random(B, T, D, seed=1)
+    leaf = es.record(path, x)["both/forward" if both else "lstm"]
+    np.testing.assert_allclose(ref.numpy(opened(path)(x)), model(x).numpy(), atol=1e-6)
+    cell = opened(path).layers[0]
+    ref.assert_leaf(leaf, ref.layer((cell.forward_layer if both else cell).cell, x))
 
 
 def test_layers_for_cudnn_have_weights_of_another_layout(tmp_path, old):

@@ -88,12 +88,31 @@ def _renew(config: Any, fused: dict[str, int]) -> None:
                 "cannot. Build the model without time_major in Keras 3, give it these weights by "
                 "layer.set_weights, and record that."
             )
+        if kind == "Sequential":
+            _give_input(own)
         if kind in NOW:
             fused[own["name"]] = GATES[kind]
             config["class_name"], options = NOW[kind]
             own |= options
     for part in config.values():
         _renew(part, fused)
+
+
+def _give_input(own: dict[str, Any]) -> None:
+    """Put the input before the first layer of a `Sequential` whose shape that layer tells."""
+    first = own["layers"][0] if own.get("layers") else {}
+    shape = first.get("config", {}).get("batch_input_shape")
+    if shape is None or first.get("class_name") in (
+        "InputLayer",
+        "Sequential",
+        "Functional",
+        "Model",
+    ):
+        return
+    del first["config"]["batch_input_shape"]
+    given = {"batch_input_shape": shape, "name": f"{first['config']['name']}_input"}
+    given["dtype"] = first["config"].get("dtype") or "float32"
+    own["layers"].insert(0, {"class_name": "InputLayer", "config": given})
 
 
 def _convert(group: Any, name: str, fused: dict[str, int]) -> None:
