@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from inspect import isfunction
 from typing import Any
 
 from everystate.errors import (
@@ -114,6 +115,21 @@ def _check(load_model: object, select: object) -> None:
         raise SelectionError(f"select={select!r}: expected an es.Select.")
     if isinstance(load_model, str | os.PathLike):
         return
+    if not isfunction(load_model):  # a plain function is a model of JAX too; here it returns one
+        _refuse_models(load_model)
+    from cloudpickle import dumps
+
+    try:
+        dumps(load_model)
+    except Exception as error:
+        raise InputTypeError(
+            f"load_model cannot be sent to workers: {type(error).__name__}: {error}. Let it be a "
+            "function of a module that loads the model from a file, and holds nothing open."
+        ) from error
+
+
+def _refuse_models(load_model: object) -> None:
+    """Refuse a model in place of what loads one, and what is neither."""
     try:
         framework_of(load_model)
     except UnsupportedModelError:
@@ -127,15 +143,6 @@ def _check(load_model: object, select: object) -> None:
             f"load_model is a model itself, of type {type(load_model).__name__}. Expected a "
             "function that returns it: each worker loads its own."
         )
-    from cloudpickle import dumps
-
-    try:
-        dumps(load_model)
-    except Exception as error:
-        raise InputTypeError(
-            f"load_model cannot be sent to workers: {type(error).__name__}: {error}. Let it be a "
-            "function of a module that loads the model from a file, and holds nothing open."
-        ) from error
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch import nn
 import everystate as es
 import torch_reference as ref
 from everystate.errors import (
+    EverystateError,
     EverystateWarning,
     NothingRecordedError,
     ReplayMismatchError,
@@ -274,6 +275,5 @@ def test_a_model_without_recurrent_layers_says_what_it_is_made_of(x):
 
 @pytest.mark.parametrize("thing", [3, "model", lambda x: x, nn.LSTM, None])
 def test_what_is_no_model(thing, x):
-    with pytest.raises((UnsupportedModelError, FileNotFoundError, ValueError)) as error:
+    with pytest.raises(EverystateError):  # which one depends on who is loaded beside PyTorch
         es.record(thing, x)
-    assert isinstance(error.value, es.errors.EverystateError)
