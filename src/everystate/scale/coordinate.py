@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from inspect import isfunction
 from typing import Any
 
@@ -115,7 +116,8 @@ def _check(load_model: object, select: object) -> None:
         raise SelectionError(f"select={select!r}: expected an es.Select.")
     if isinstance(load_model, str | os.PathLike):
         return
-    if not isfunction(load_model):  # a plain function is a model of JAX too; here it returns one
+    function = load_model.func if isinstance(load_model, partial) else load_model
+    if not isfunction(function):  # a plain function is a model of JAX too; here it returns one
         _refuse_models(load_model)
     from cloudpickle import dumps
 
