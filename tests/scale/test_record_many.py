@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -258,8 +259,17 @@ def test_each_worker_loads_the_model_once(record, sequences, weights, tmp_path):
 
 
 def test_random_weights_are_refused(record, sequences, torch):
+    class Slow(torch.nn.Module):  # so that one worker cannot do it all before the other begins
+        def __init__(self):
+            super().__init__()
+            self.lstm = torch.nn.LSTM(3, 4, batch_first=True)
+
+        def forward(self, x):
+            time.sleep(0.05)
+            return self.lstm(x)
+
     def load_model():
-        return torch.nn.LSTM(3, 4, batch_first=True)
+        return Slow()
 
     with pytest.raises(WeightsError, match="gives other weights each time"):
         record([*sequences] * 3, load_model=load_model, batching=Batching(rows=1))
