@@ -1,8 +1,6 @@
 """`Recorder`: takes observations as they come, records them, and joins them into a trace."""
 
-import sys
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,7 +13,6 @@ from array_api_compat import array_namespace
 from everystate import schema
 from everystate.cells.activations import Array
 from everystate.errors import (
-    EverystateWarning,
     InputError,
     NothingRecordedError,
     SelectionError,
@@ -25,6 +22,7 @@ from everystate.recording.observation import Lengths, Observation, as_numpy
 from everystate.recording.replay import Recorded, replay
 from everystate.recording.selection import Select
 from everystate.recording.trace import Labels, build_trace, weights_digest
+from everystate.recording.warning import warn
 
 Progress = Callable[[int, int], None]
 """Called with the steps done and the steps in all."""
@@ -329,22 +327,3 @@ def _odd(a: Array, steps: Sequence[int] | npt.NDArray[np.int64], lengths: Length
     if lengths is not None:
         odd &= np.asarray(steps)[:, None] < lengths
     return bool(odd.any())
-
-
-def warn(message: str) -> None:
-    """Warn the user's own line of code, not ours."""
-    between = (__package__.partition(".")[0], "contextlib")
-    level, frame = 1, sys._getframe(0)
-    while frame.f_back and str(frame.f_globals.get("__name__")).partition(".")[0] in between:
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, EverystateWarning, stacklevel=level)
-
-
-def warn_never_called(paths: Iterable[str]) -> None:
-    """Warn that selected layers were not called while the model ran."""
-    names = ", ".join(paths)
-    if names:
-        warn(
-            f"these layers were never called while recording, so the trace lacks them: {names}. "
-            "They are unused, or their forward method is called directly."
-        )

@@ -1,21 +1,3 @@
-"""What XLA compiled for one test serves the next: most of these tests' time is compiling."""
+"""Compilations of one test serve the next."""
 
-import pytest
-
-from everystate.testing import importorskip
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _compiled(tmp_path_factory):
-    jax = importorskip("jax")
-    places = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "xla"),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in places}
-    for name, value in places.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+from xla_cache import compiled  # noqa: F401 - a fixture that every test here uses

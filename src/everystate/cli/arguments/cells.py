@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from everystate.errors import DataError
-from everystate.recording.recorder import warn
+from everystate.recording.warning import warn
 
 MISSING: Final = ("", "na", "n/a", "nan", "null", "none")
 """Texts that stand for a missing value, in small letters or capitals; they become NaN."""

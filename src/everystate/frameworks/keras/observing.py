@@ -12,7 +12,8 @@ from everystate.frameworks.keras.finding import leaves, one_kernel_each, recurre
 from everystate.frameworks.keras.loading import opened, reset
 from everystate.frameworks.keras.replacing import replaced
 from everystate.frameworks.keras.watching import Watcher
-from everystate.recording.recorder import Recorder, warn
+from everystate.recording.recorder import Recorder
+from everystate.recording.warning import warn
 
 COMPILED: Final = ("predict_function", "test_function", "train_function")
 

@@ -21,7 +21,8 @@ from everystate.frameworks.numpy.reading import SUFFIX, Tensor
 from everystate.frameworks.numpy.stack import Stack
 from everystate.frameworks.numpy.stepping import Layer
 from everystate.recording.observation import Observation
-from everystate.recording.recorder import Recorder, warn
+from everystate.recording.recorder import Recorder
+from everystate.recording.warning import warn
 
 _opened: ContextVar[tuple[tuple[str, Mapping[str, Stack]], ...]] = ContextVar("opened", default=())
 """Files that are being observed, innermost last: `call` runs the very stacks that are watched."""

@@ -9,7 +9,8 @@ from torch import nn
 from everystate.errors import EverystateError
 from everystate.frameworks.torch.modules import is_recurrent, leaves, recurrent_modules
 from everystate.frameworks.torch.watching import Watcher, untraced, watch
-from everystate.recording.recorder import Recorder, warn_never_called
+from everystate.recording.recorder import Recorder
+from everystate.recording.warning import warn_never_called
 
 
 @contextmanager
