@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from everystate import schema
+from everystate.analysis.geometry import leading
 from everystate.analysis.reducers.base import Reducer, variable
 from everystate.analysis.reducers.span import Part, Span, State, Values
 from everystate.errors import SelectionError
@@ -102,7 +103,5 @@ def _components(covariance: Values, count: int) -> tuple[Values, Values]:
     count = min(count, len(covariance))
     if not np.isfinite(covariance).all():
         return np.full(count, np.nan), np.full((count, len(covariance)), np.nan)
-    variances, columns = np.linalg.eigh(covariance)
-    vectors = columns.T[::-1][:count]
-    largest = np.abs(vectors).argmax(axis=1)
-    return variances[::-1][:count], vectors * np.sign(vectors[np.arange(count), largest])[:, None]
+    variances, vectors = leading(covariance, count)
+    return variances, vectors.T

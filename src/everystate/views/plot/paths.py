@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from everystate import schema
-from everystate.analysis.geometry import leading
+from everystate.analysis import geometry
 from everystate.analysis.layer import Layer, dataset_of, states
 from everystate.errors import SelectionError
 from everystate.views import palettes
@@ -23,12 +23,9 @@ if TYPE_CHECKING:
 def prepare_trajectory(
     layer: Layer, variable: str | None = None, *, row: object = None
 ) -> xr.Dataset:
-    r"""Return the first two principal components of a state, over time.
+    """Return the first two principal components of a state, over time.
 
-    With :math:`x_t` the state of all units at step :math:`t`, the components are
-    :math:`(x_t - \bar x) \cdot v_k`, where :math:`v_1, v_2` are the eigenvectors of the
-    covariance of :math:`x` over the steps with the largest eigenvalues. Each is signed so that
-    its largest entry is positive.
+    They are those of `everystate.analysis.geometry.trajectory`, of one row.
 
     Parameters
     ----------
@@ -48,7 +45,9 @@ def prepare_trajectory(
     Raises
     ------
     SelectionError
-        If the state or row was not recorded, or fewer than two units or finite steps were.
+        If the state or row was not recorded, or one unit only.
+    AnalysisError
+        If fewer than two steps have finite values, or no unit moves.
 
     Examples
     --------
@@ -58,26 +57,16 @@ def prepare_trajectory(
     """
     found = row_of(dataset_of(layer), row)
     name = variable_of(found, variable, states(found), "state")
-    values = found[name].transpose(schema.TIME, ...)
-    x = np.asarray(values.values, dtype=np.float64)
-    there = np.isfinite(x).all(axis=1)
-    x = x[there]
-    if x.shape[0] < 2 or x.shape[1] < 2:
-        raise SelectionError(
-            f"a trajectory of {name} needs two units and two steps with finite values, got "
-            f"{x.shape[1]} units and {x.shape[0]} such steps. Record more of them."
-        )
-    x -= x.mean(axis=0)
-    covariance = x.T @ x / len(x)
-    sizes, v = leading(covariance, 2)
-    total = np.trace(covariance)
-    share = sizes / total if total > 0 else np.full(2, np.nan)
+    values = found[name]
+    if values.sizes[schema.UNIT] < 2:
+        raise SelectionError(f"a trajectory of {name} needs two units, got 1. Record more of them.")
+    path = geometry.trajectory(found, name, components=2)
     return xr.Dataset(
         {
-            "position": (("component", schema.TIME), (x @ v).T + 0.0),
-            "share": ("component", share),
+            "position": path.trajectory.dropna(schema.TIME).transpose("component", ...),
+            "share": path.explained,
         },
-        {schema.TIME: values[schema.TIME][there], "component": [1, 2]},
+        {"component": [1, 2]},
         {"long_name": title_of(values, name)},
     )
 
@@ -107,7 +96,9 @@ def trajectory(
     Raises
     ------
     SelectionError
-        If the state or row was not recorded, or fewer than two units or finite steps were.
+        If the state or row was not recorded, or one unit only.
+    AnalysisError
+        If fewer than two steps have finite values, or no unit moves.
     MissingDependencyError
         If matplotlib is not installed (``pip install 'everystate[plot]'``).
 
