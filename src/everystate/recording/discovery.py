@@ -133,8 +133,9 @@ def layers_before(framework: Framework, model: Any) -> list[str]:
     known = framework.layers(model)
     if known is None:
         raise UnsupportedModelError(
-            f"which layers {model_name(model)} has is known only once it is called, and store=, "
-            "reduce= need to know before. Record it without them, and save the trace."
+            f"which layers {model_name(model)} has is known only once it is called, and a stream "
+            "with store= or reduce= needs to know before. Try es.record(model, x, store=...), "
+            "which tries the beginning first, or record without them and save the trace."
         )
     return list(known)
 

@@ -120,6 +120,11 @@ class Recorder:
             )
         return self._call(inputs)
 
+    @property
+    def called(self) -> list[str]:
+        """Leaf paths of the layers that were called so far, of those that are wanted."""
+        return sorted(self._called)
+
     def wants(self, path: str) -> bool:
         """Whether the selection takes this layer; what it does not take need not be observed."""
         return self.select.wants(path)

@@ -8,7 +8,8 @@ kept inside the model all show.
 """
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -46,10 +47,36 @@ class Trial:
         Bytes that a step takes of all layers: what they are given, states and gates.
     reason : str, optional
         Why the model cannot be cut. None: it can.
+    layers : list of str
+        Leaf paths of the layers that were called.
     """
 
     step_bytes: float
     reason: str | None = None
+    layers: list[str] = field(default_factory=list)
+
+
+def recorded(
+    framework: tuple[str, Framework], model: Any, select: Select, run: Callable[[], object]
+) -> Recorder:
+    """Return what recorded all variables of the layers of a selection, while `run` ran the model.
+
+    Parameters
+    ----------
+    framework : tuple
+        Name and module of the framework that knows the model.
+    model : model
+        It is observed.
+    select : Select
+        Whose layers are looked at.
+    run : callable
+        Runs the model, once or several times, along time.
+    """
+    everything = Select(layers=select.layers, variables=("states", "gates", "inputs"))
+    recorder = Recorder("", framework[0], everything, "time")
+    with framework[1].observe(model, recorder):
+        run()
+    return recorder
 
 
 def tried(
@@ -70,25 +97,15 @@ def tried(
     step : callable
         Runs one chunk; where there is no such thing it raises `UncuttableError`.
     """
-    module, x = framework[1], source.peek(STEPS)
-    everything = Select(layers=select.layers, variables=("states", "gates", "inputs"))
-
-    def recorded(run: Any) -> xr.DataTree:
-        recorder = Recorder("", framework[0], everything, "time")
-        with module.observe(model, recorder):
-            run()
-        with warnings.catch_warnings():  # the user did not ask for inputs; it is all there is
-            warnings.filterwarnings("ignore", ".*inputs were asked for", EverystateWarning)
-            return recorder.trace
-
-    whole = recorded(lambda: module.call(model, (x,)))
-    steps = x.shape[source.axis]
+    x = source.peek(STEPS)
+    first = recorded(framework, model, select, lambda: framework[1].call(model, (x,)))
+    whole, steps = _trace(first), x.shape[source.axis]
     step_bytes = sum(leaf.dataset.nbytes for leaf in whole.leaves) / steps
     try:
-        cut = recorded(lambda: _in_pieces(step, x, source.axis))
+        cut = recorded(framework, model, select, lambda: _in_pieces(step, x, source.axis))
     except UncuttableError as error:
-        return Trial(step_bytes, str(error))
-    return Trial(step_bytes, _difference(whole, cut))
+        return Trial(step_bytes, str(error), first.called)
+    return Trial(step_bytes, _difference(whole, _trace(cut)), first.called)
 
 
 def chunk_steps(memory: int, step_bytes: float) -> int:
@@ -129,6 +146,12 @@ def amount(size: float) -> str:
         if size >= bytes_:
             return f"{size / bytes_:.1f} {unit}"
     return f"{size / 1e3:.0f} kB"
+
+
+def _trace(recorder: Recorder) -> xr.DataTree:
+    with warnings.catch_warnings():  # the user did not ask for inputs; it is all there is
+        warnings.filterwarnings("ignore", ".*inputs were asked for", EverystateWarning)
+        return recorder.trace
 
 
 def _in_pieces(step: Step, x: Any, axis: int) -> None:

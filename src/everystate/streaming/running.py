@@ -61,7 +61,8 @@ class Sequence:
     memory : int
         Bytes that it may take.
     layers : list of str
-        Leaf paths of the model's layers.
+        Leaf paths of the model's layers. Empty where nobody knows them before the model is
+        called; they are filled in then.
     stored_as : str, optional
         How numbers are kept (see `everystate.storage.lossy`).
     whole : bool
@@ -129,6 +130,7 @@ class Run:
         """Stand where the run before was stopped."""
         carried, sequence = Carried.load(place.folder, mark), self.sequence
         check_facts(place.folder, carried.facts, sequence)
+        sequence.layers[:] = carried.facts["layers"]
         self.done, sequence.chunk = carried.step, carried.facts["chunk"]
         self.state = state.load(carried.facts["state"], carried.arrays)
         if self.windows is not None:
@@ -218,7 +220,8 @@ def _nothing() -> None:
 def check_facts(path: Path, then: Mapping[str, Any], sequence: Sequence) -> None:
     """Raise `ResumeError` if a recording to go on with differs from the one that began."""
     for name, now in sequence.facts.items():
-        if then[name] != now:
+        unknown = name == "layers" and not now
+        if then[name] != now and not unknown:
             what = {"beginning": "the first steps of the input", "steps": "the length of the input"}
             told = "" if name == "beginning" else f": {then[name]} and now {now}"
             raise ResumeError(

@@ -8,7 +8,7 @@ import xarray as xr
 
 from everystate import schema
 from everystate.errors import InputError, SelectionError
-from everystate.recording.discovery import framework_of, layers_before, model_name
+from everystate.recording.discovery import framework_of, model_name
 from everystate.recording.recorder import Progress
 from everystate.recording.selection import Select
 from everystate.recording.trace import Labels
@@ -20,7 +20,7 @@ from everystate.storage.writing import writing
 from everystate.streaming import cutting
 from everystate.streaming.around import Windows
 from everystate.streaming.options import MEMORY, Streaming, bytes_of
-from everystate.streaming.running import Run, Sequence, check_facts
+from everystate.streaming.running import FIRST, Run, Sequence, check_facts
 from everystate.streaming.sink import Outline, Reductions, TraceSink
 from everystate.streaming.source import Source
 from everystate.streaming.stepping import stream_of
@@ -94,8 +94,9 @@ def _check_resume(sequence: Sequence, options: Streaming) -> None:
 def _planned(model: Any, inputs: tuple[Any, ...], select: Select, options: Streaming) -> Sequence:
     """Find out how the sequence can be run."""
     framework = framework_of(model)
-    layers = layers_before(framework[1], model)
-    select.check_layers(layers)
+    layers = framework[1].layers(model)
+    if layers is not None:  # else its first call checks the selection
+        select.check_layers(layers)
     if len(inputs) != 1:
         raise InputError(
             f"store= and reduce= take a model of one input, the sequence; got {len(inputs)}. Wrap "
@@ -107,15 +108,18 @@ def _planned(model: Any, inputs: tuple[Any, ...], select: Select, options: Strea
         raise InputError("the sequence has no steps; there is nothing to record.")
     memory, chunk = bytes_of(options.get("memory", MEMORY)), options.get("chunk")
     select = _resolved(select, source.steps)
-    return Sequence(model, framework, select, source, own or stream.step, chunk, memory, layers)
+    step, known = own or stream.step, list(layers or ())
+    return Sequence(model, framework, select, source, step, chunk, memory, known)
 
 
 def _settle(sequence: Sequence, *, own_step: bool) -> None:
     """Settle the length of a chunk; where there is no cutting, run all at once if that fits."""
     if own_step:  # whoever writes one knows that it can be cut; its first chunk tells the rest
+        sequence.layers[:] = sequence.layers or _layers_called(sequence)
         return
     source, model = sequence.source, sequence.model
     trial = cutting.tried(sequence.framework, model, sequence.select, source, sequence.step)
+    sequence.layers[:] = sequence.layers or trial.layers
     chunk = sequence.chunk or cutting.chunk_steps(sequence.memory, trial.step_bytes)
     sequence.chunk = chunk
     if trial.reason is None:
@@ -125,6 +129,15 @@ def _settle(sequence: Sequence, *, own_step: bool) -> None:
     module = sequence.framework[1]
     sequence.chunk, sequence.whole = source.steps, True
     sequence.step = lambda x, _: (module.call(model, (x,)), None)
+
+
+def _layers_called(sequence: Sequence) -> list[str]:
+    """Return which layers a step of the user's calls, where nobody knows before."""
+    x = sequence.source.peek(FIRST)
+    recorder = cutting.recorded(
+        sequence.framework, sequence.model, sequence.select, lambda: sequence.step(x, None)
+    )
+    return recorder.called
 
 
 def _resolved(select: Select, steps: int | None) -> Select:
