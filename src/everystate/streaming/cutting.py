@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from everystate import schema
-from everystate.errors import EverystateWarning, UncuttableError
+from everystate.errors import EverystateWarning, InputError, UncuttableError
 from everystate.recording.discovery import Framework
 from everystate.recording.recorder import Recorder
 from everystate.recording.selection import Select
@@ -105,6 +105,9 @@ def tried(
         cut = recorded(framework, model, select, lambda: _in_pieces(step, x, source.axis))
     except UncuttableError as error:
         return Trial(step_bytes, str(error), first.called)
+    except InputError as error:
+        reason = f"a piece of a sequence is no input for it ({error})"
+        return Trial(step_bytes, reason, first.called)
     return Trial(step_bytes, _difference(whole, _trace(cut)), first.called)
 
 

@@ -20,26 +20,38 @@ def is_loop(node: onnx.NodeProto, opset: int) -> bool:
     """Whether a node is a ``Scan`` or ``Loop`` that carries values."""
     if node.op_type == "Scan" and opset < FIRST_SCAN:
         return False
-    return node.op_type in LOOPS and node.domain in OWN_DOMAINS and bool(_carried(node))
+    return node.op_type in LOOPS and node.domain in OWN_DOMAINS and bool(carried(node))
 
 
 @dataclass(frozen=True)
-class _Carried:
-    """One carried value: its name in the body, before the loop and after an iteration."""
+class Carried:
+    """One carried value.
+
+    Parameters
+    ----------
+    name, initial, after : str
+        Its name in the body, before the loop and after an iteration.
+    slot, place : int
+        Which input of the node it begins with, and which output it ends as.
+    """
 
     name: str
     initial: str
     after: str
+    slot: int
+    place: int
 
 
-def _carried(node: onnx.NodeProto) -> list[_Carried]:
+def carried(node: onnx.NodeProto) -> list[Carried]:
+    """Return what a loop carries from one iteration to the next."""
     given = attributes(node)
     body = given["body"]
     skipped = 2 if node.op_type == "Loop" else 0  # the trip count and the condition
     count = len(node.input) - (skipped or given["num_scan_inputs"])
     inputs, outputs = body.input[skipped:], body.output[1 if skipped else 0 :]
     return [
-        _Carried(inputs[k].name, node.input[skipped + k], outputs[k].name) for k in range(count)
+        Carried(inputs[k].name, node.input[skipped + k], outputs[k].name, skipped + k, k)
+        for k in range(count)
     ]
 
 
@@ -129,10 +141,10 @@ def show_loop(path: str, scope: Scope, node: onnx.NodeProto, exposure: Exposure)
         What shows values.
     """
     body = scope.body_of(node)
-    carried = _carried(node)
-    names = readable([state.name for state in carried])
+    states = carried(node)
+    names = readable([state.name for state in states])
     after, initial = {}, {}
-    for name, state in zip(names, carried, strict=True):
+    for name, state in zip(names, states, strict=True):
         value = exposure.value(body, state.after)
         if value.levels == body.levels:  # else it is not computed by the loop
             after[name] = replace(value, levels=scope.levels)

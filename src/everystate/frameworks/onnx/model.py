@@ -1,6 +1,6 @@
 """ONNX for the public verbs: a model's file, or a `ModelProto`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -11,45 +11,66 @@ from typing import Any, NoReturn
 import onnx
 
 from everystate.errors import InputError, UnsupportedModelError
-from everystate.frameworks.onnx.files import Tensor, is_model_file, read_model
+from everystate.frameworks.onnx.files import Source, Tensor, is_model_file, read_model
 from everystate.frameworks.onnx.plan import Plan, find, plan
 from everystate.frameworks.onnx.session import Session
 from everystate.recording.recorder import Recorder
 
-_observed: ContextVar[tuple["_Observed", ...]] = ContextVar("onnx_observed", default=())
+_observed: ContextVar[tuple["Observed", ...]] = ContextVar("onnx_observed", default=())
 """Models that are being observed, innermost last: `call` runs these."""
 
 
+def _as_it_is(source: Source) -> None:
+    """Leave a model as it is."""
+
+
 @dataclass(eq=False)
-class _Observed:
-    """A model as it is run inside a block; it is prepared when it is first run."""
+class Observed:
+    """A model that reports to a recorder when it is run; it is prepared when it is first run.
+
+    Parameters
+    ----------
+    model : path or onnx.ModelProto
+        The model.
+    recorder : Recorder, optional
+        Whom it reports to. None: nobody.
+    rewrite : callable
+        Changes the model as it was read, before anything of it is shown.
+    """
 
     model: Any
-    recorder: Recorder
+    recorder: Recorder | None = None
+    rewrite: Callable[[Source], None] = _as_it_is
 
     @cached_property
     def ready(self) -> tuple[Plan, Session, list[str]]:
+        """What is shown of the model, the model ready to run, and its outputs."""
         source = read_model(self.model)
+        self.rewrite(source)
         own = [value.name for value in source.proto.graph.output]
-        made = plan(source, self.recorder.wants)
+        made = plan(source, self.recorder.wants if self.recorder else lambda path: False)
         return made, Session(source), own
 
     def call(self, inputs: Sequence[Any]) -> dict[str, Tensor]:
+        """Run it once (see `call`)."""
         made, session, own = self.ready
         feeds = session.feeds(inputs)
         try:
             results = session.run(list(dict.fromkeys((*own, *made.outputs))), feeds)
         except InputError as error:
             raise InputError(f"{error}{made.hint}") from error
-        everything = {**feeds, **results}
-        self.recorder.begin_run()
+        if self.recorder is not None:
+            self._report(self.recorder, made, {**feeds, **results})
+        return {name: results[name] for name in own}
+
+    def _report(self, recorder: Recorder, made: Plan, values: Mapping[str, Tensor]) -> None:
+        recorder.begin_run()
         try:
             for shown in made.shown:
-                for seen in shown.observations(everything):
-                    self.recorder.observe(seen)
+                for seen in shown.observations(values):
+                    recorder.observe(seen)
         finally:
-            self.recorder.end_run()
-        return {name: results[name] for name in own}
+            recorder.end_run()
 
 
 def matches(model: object) -> bool:
@@ -73,7 +94,7 @@ def layers(model: Any) -> list[str]:
 @contextmanager
 def observe(model: Any, recorder: Recorder) -> Iterator[None]:
     """Have `call` in this block report to `recorder`: a file runs nowhere else."""
-    token = _observed.set((*_observed.get(), _Observed(model, recorder)))
+    token = _observed.set((*_observed.get(), Observed(model, recorder)))
     try:
         yield
     finally:
@@ -100,14 +121,12 @@ def call(model: Any, inputs: Sequence[Any]) -> dict[str, Tensor]:
     InputError, InputTypeError
         If the inputs do not fit.
     """
-    for observed in reversed(_observed.get()):
-        if _same(observed.model, model):
-            return observed.call(inputs)
-    source = read_model(model)
-    own = [value.name for value in source.proto.graph.output]
-    find(source)
-    session = Session(source)
-    return session.run(own, session.feeds(inputs))
+    return (observing(model) or Observed(model)).call(inputs)
+
+
+def observing(model: Any) -> Observed | None:
+    """Return how a model is observed where this is called; None if it is not."""
+    return next((o for o in reversed(_observed.get()) if _same(o.model, model)), None)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -1,0 +1,168 @@
+"""Running a model chunk by chunk: the state of each recurrent node and loop in it is carried on.
+
+The first chunk is run by the model as it is, whatever its states begin with: nothing, constants,
+or what the graph computes. For those that follow the initial states are made inputs of the graph,
+which are fed what the node's last call ended with.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+import onnx
+from onnx import helper
+
+from everystate.errors import UncuttableError
+from everystate.frameworks.onnx import quantised
+from everystate.frameworks.onnx.files import Source, Tensor, attributes, read_model
+from everystate.frameworks.onnx.graph import LOOPS, Scope
+from everystate.frameworks.onnx.loops import carried
+from everystate.frameworks.onnx.model import Observed, call, observe, observing
+from everystate.frameworks.onnx.nodes import INPUTS, OUTPUTS, directions
+from everystate.frameworks.onnx.plan import Found, find
+from everystate.frameworks.onnx.recurrent import is_recurrent
+from everystate.recording.discovery import model_name
+from everystate.recording.recorder import Recorder
+from everystate.recording.stream import Stream
+from everystate.recording.time_axis import time_axis_of
+
+CARRIED: Final = "everystate:carried"
+"""What the values that are added to a graph are called."""
+
+BACKWARDS: Final = "reads backwards: it begins at the end of the sequence."
+
+States = Mapping[str, Tensor]
+
+
+def stream(model: Any) -> Stream:
+    """Return how to run a model chunk by chunk (see `everystate.recording.stream.Stream`)."""
+    return Stream(_Chunks(model).step, partial(_time_axis, model))
+
+
+def _time_axis(model: Any, x: Any) -> int:
+    graph = read_model(model).proto.graph
+    given = {tensor.name for tensor in graph.initializer}
+    first = next(value for value in graph.input if value.name not in given)
+    dims = first.type.tensor_type.shape.dim
+    sizes = [dim.dim_value or None for dim in dims]
+    name = model_name(model)
+    return time_axis_of(x, sizes, partial(observe, model), lambda x: call(model, (x,)), name)
+
+
+@dataclass(eq=False)
+class _Chunks:
+    """A model, prepared for a first chunk or for those that follow."""
+
+    model: Any
+    now: tuple[Recorder | None, bool, Observed, "_Carrying"] | None = None
+
+    def step(self, x: Any, states: States | None) -> tuple[dict[str, Tensor], States]:
+        """Run one chunk; return the outputs, and all states after it."""
+        observed, carrying = self._prepared(states)
+        inputs = (x,) if states is None else ({carrying.sequence: x, **states},)
+        results = observed.call(inputs)
+        after = {name: results[name] for name in carrying.names if results[name].dtype.kind == "f"}
+        outputs = {n: a for n, a in results.items() if n not in carrying.added}
+        return outputs, {f"{CARRIED}:{name}": a for name, a in after.items()}
+
+    def _prepared(self, states: States | None) -> tuple[Observed, "_Carrying"]:
+        outer = observing(self.model)
+        recorder = outer.recorder if outer else None
+        if self.now is None or self.now[:2] != (recorder, states is None):
+            carrying = _Carrying(states or {})
+            observed = Observed(self.model, recorder, carrying.rewrite)
+            _ = observed.ready  # so that it is known what is carried
+            self.now = recorder, states is None, observed, carrying
+        return self.now[2:]
+
+
+@dataclass(eq=False)
+class _Carrying:
+    """Makes a model put out what it carries, and begin with what it is given.
+
+    Parameters
+    ----------
+    states : mapping
+        What it is to begin with, by the names of the inputs that are made for it.
+    """
+
+    states: States
+    names: list[str] = field(default_factory=list)
+    """The values that hold its states after a call."""
+    added: set[str] = field(default_factory=set)
+    """Which of them are no outputs of its own."""
+    sequence: str = ""
+    """The input that is cut."""
+
+    def rewrite(self, source: Source) -> None:
+        """Change a model that was just read."""
+        graph = source.proto.graph
+        given = {tensor.name for tensor in graph.initializer}
+        self.sequence = next(value.name for value in graph.input if value.name not in given)
+        own = {value.name for value in graph.output}
+        for found in find(source):
+            for node, slot, place in _carried(found):
+                node.output[place] = node.output[place] or f"{CARRIED}:{len(self.names)}"
+                self.names.append(node.output[place])
+                self._feed(graph, node, slot)
+        self.added = set(self.names) - own
+        graph.output.extend(onnx.ValueInfoProto(name=n) for n in self.names if n not in own)
+
+    def _feed(self, graph: onnx.GraphProto, node: onnx.NodeProto, slot: int) -> None:
+        """Have a node take its state from an input, if there is one for it."""
+        fed = f"{CARRIED}:{self.names[-1]}"
+        if fed in self.states:
+            state = self.states[fed]
+            kind = helper.np_dtype_to_tensor_dtype(state.dtype)
+            sizes = [None] * state.ndim
+            graph.input.append(helper.make_tensor_value_info(fed, kind, sizes))
+            node.input.extend([""] * (slot + 1 - len(node.input)))
+            node.input[slot] = fed
+
+
+def _carried(found: Found) -> Iterator[tuple[onnx.NodeProto, int, int]]:
+    """Yield a node and the places of each state: among its inputs, and among its outputs.
+
+    Raises
+    ------
+    UncuttableError
+        If its state cannot be carried from one call to the next.
+    """
+    node = found.node
+    if found.scope.parent is not None:
+        _check_inside(found)
+        return
+    if not is_recurrent(node):
+        if any(attributes(node).get("scan_input_directions", ())):
+            raise UncuttableError(f"{found.path} {BACKWARDS}")
+        yield from ((node, state.slot, state.place) for state in carried(node))
+        return
+    _check(found)
+    inputs, outputs = INPUTS[node.op_type], OUTPUTS[node.op_type]
+    node.output.extend([""] * (len(outputs) - len(node.output)))
+    for place, role in enumerate(outputs[1:], 1):
+        yield node, inputs.index(role.replace("Y", "initial")), place
+
+
+def _check(found: Found) -> None:
+    path, node = found.path, found.node
+    if any(way.reverse for way in directions(path, node)):
+        raise UncuttableError(f"{path} {BACKWARDS}")
+    if node.op_type == quantised.OP:
+        raise UncuttableError(
+            f"{path} is quantised as it runs: the whole of its input decides how a step is rounded."
+        )
+    lengths = dict(zip(INPUTS[node.op_type], node.input, strict=False)).get("sequence_lens")
+    if lengths and lengths not in found.scope.producers:
+        raise UncuttableError(f"{path} is given sequence_lens, at which its rows end.")
+
+
+def _check_inside(found: Found) -> None:
+    """Check that a node or loop in a body goes on with a loop around it; a branch does not."""
+    scope: Scope | None = found.scope
+    while scope is not None and scope.parent is not None and scope.node is not None:
+        if scope.node.op_type in LOOPS:
+            return
+        scope = scope.parent
+    raise UncuttableError(f"{found.path} is in a branch of If, which may not be taken.")

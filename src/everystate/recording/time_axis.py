@@ -1,0 +1,98 @@
+"""Which axis of a model's input is time, where only running the model tells."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from everystate.errors import EverystateError, InputError
+from everystate.recording.recorder import Recorder
+from everystate.recording.selection import Select
+
+ORDER: Final = (1, 0, 2)
+"""Axes, the likeliest first."""
+FEW: Final = (11, 7, 5, 3)
+"""Steps to run: a number that no other axis has."""
+MUCH: Final = 4096
+"""An axis longer than this is no batch, nor are there as many features; `SHORT` of it is run."""
+SHORT: Final = 48
+
+Observe = Callable[[Recorder], AbstractContextManager[object]]
+Ones = npt.NDArray[Any]
+
+
+def time_axis_of(
+    x: Any,
+    sizes: Sequence[int | None] | None,
+    observe: Observe,
+    call: Callable[[Ones], object],
+    name: str,
+) -> int:
+    """Return which axis of an input is time: the one that all layers take as many steps of.
+
+    The model runs on a few steps of ones, once as a rule, once for each axis at most.
+
+    Parameters
+    ----------
+    x : array
+        The input, or anything with its ``shape`` and ``dtype``; it is not read.
+    sizes : sequence of int or None, optional
+        The size that the model demands of each axis; None where any will do. None for all: it
+        demands nothing.
+    observe, call : callable
+        How the model is observed by a `Recorder`, and called on an array.
+    name : str
+        What the model is called in messages.
+
+    Raises
+    ------
+    InputError
+        If no axis, or more than one, may be time; or if the model takes only a fixed number of
+        steps, and not those of the input.
+    """
+    sizes = [None] * len(x.shape) if sizes is None else sizes
+    fails: EverystateError | None = None
+    for axis, shape in _attempts(x.shape, sizes):
+        recorder = Recorder(name, "everystate", Select(variables="states"))
+        try:
+            with observe(recorder):
+                call(np.ones(shape, x.dtype))
+            steps = {leaf.sizes["time"] for leaf in recorder.trace.leaves}
+        except EverystateError as error:
+            fails = error
+            continue
+        if steps == {shape[axis]}:
+            return _checked(x.shape, sizes, axis, name)
+    raise InputError(
+        f"which axis of the input of shape {tuple(x.shape)} is time? {name} does not tell"
+        f"{'' if fails is None else f': {fails}'} Say time_axis=0 or time_axis=1."
+    ) from fails
+
+
+def _attempts(
+    shape: Sequence[int], sizes: Sequence[int | None]
+) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Yield an axis that may be time and an input's shape, in which no other is as long."""
+    if len(shape) != len(sizes):
+        return
+    axes = [axis for axis in ORDER if axis < len(shape)]
+    for axis in sorted(axes, key=lambda axis: sizes[axis] is not None):
+        others = [size or (n if n <= MUCH else SHORT) for n, size in zip(shape, sizes, strict=True)]
+        steps = sizes[axis] or next(n for n in FEW if n not in others)
+        others[axis] = steps
+        if others.count(steps) == 1:
+            yield axis, tuple(others)
+
+
+def _checked(shape: Sequence[int], sizes: Sequence[int | None], axis: int, name: str) -> int:
+    steps = sizes[axis]
+    if steps is not None and steps != shape[axis]:
+        raise InputError(
+            f"{name} takes {steps} steps at once, neither more nor fewer: axis {axis} of its input "
+            f"is fixed, and the input of shape {tuple(shape)} has {shape[axis]}. Save the model "
+            "with that axis left open (None, or a dynamic axis), or record stretches of so many "
+            "steps, each by itself."
+        )
+    return axis
