@@ -65,11 +65,11 @@ def _as_numpy(xp: Any, f: Array, u: Array, c: Array) -> tuple[Array, Array, Arra
 
 def _in_place(f: Array, u: Array, c: Array, bound: float | None) -> Array:
     states = np.empty(u.shape, np.result_type(f, u, c))
-    for t in range(u.shape[0]):
-        out = states[t, ...]  # a view even where it has no dimension
-        np.multiply(f[t], c, out=out)
-        out += u[t]
+    # With one axis more a step is a view even where it has no dimension of its own.
+    for f_t, u_t, out in zip(f[:, None], u[:, None], states[:, None], strict=True):
+        np.multiply(f_t, c, out)
+        np.add(out, u_t, out)
         if bound is not None:
-            np.clip(out, -bound, bound, out=out)
+            np.clip(out, -bound, bound, out)
         c = out
     return states

@@ -33,7 +33,12 @@ class Stream:
         Runs one chunk.
     time_axis : callable
         Takes an input, or anything with its ``shape`` and ``dtype``; returns which axis is time.
+    threads : callable
+        Returns how many threads a step is spread over that *spin* while they wait for one another
+        (OpenMP's do). A thread beside them that takes one of their cores makes all of them wait,
+        so replay and writing go on beside the model only where there are cores left for them.
     """
 
     step: Step
     time_axis: Callable[[Any], int]
+    threads: Callable[[], int] = lambda: 1

@@ -50,7 +50,8 @@ class StreamRecorder(Recorder):
     labels : tuple of two array-like, optional
         Labels of all steps, and of all rows.
     worker : Worker, optional
-        The thread that replays, verifies and stores, while the model goes on. None: no thread.
+        Who replays, verifies and stores, while the model goes on or in turn with it. None: the
+        model is called by somebody else.
     """
 
     def __init__(
@@ -98,7 +99,8 @@ class StreamRecorder(Recorder):
         if self.worker is None:
             self._record(seen, goes_on)
         else:
-            self.worker.submit(self._record, owned(seen), goes_on)
+            seen = owned(seen) if self.worker.beside else seen
+            self.worker.submit(self._record, seen, goes_on)
 
     def _check_stream(self, seen: Observation, goes_on: bool) -> None:
         if self._in_run and not goes_on and seen.path in self._in_this_run:

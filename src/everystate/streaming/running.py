@@ -1,8 +1,8 @@
 """`Run`: a model over a sequence, chunk after chunk, from the beginning or from where it stopped.
 
 The model runs in the caller's thread; replay, verification, compression and writing go on in
-another, one chunk behind at most. After each chunk the trace's mark says how far it is
-complete, and holds the state to go on from.
+another, one chunk behind at most, where there are cores for both, and in turn with it where not.
+After each chunk the trace's mark says how far it is complete, and holds the state to go on from.
 """
 
 import zlib
@@ -67,6 +67,8 @@ class Sequence:
         How numbers are kept (see `everystate.storage.lossy`).
     whole : bool
         Whether it cannot be cut, so that the one chunk is all of it.
+    beside : bool
+        Whether replay and writing go on in a thread of their own. False: in turn with the model.
     """
 
     model: Any
@@ -79,6 +81,7 @@ class Sequence:
     layers: list[str] = field(default_factory=list)
     stored_as: Stored | None = None
     whole: bool = False
+    beside: bool = True
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -113,7 +116,7 @@ class Run:
         self.facts = sequence.facts
         self.trace: TraceSink | None = None
         self.windows: Windows | None = None
-        self.worker = Worker()
+        self.worker = Worker(beside=sequence.beside)
         name = model_name(sequence.model)
         self.recorder = StreamRecorder(
             name, sequence.framework[0], sequence.select, sinks, labels, self.worker

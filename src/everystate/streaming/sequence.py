@@ -24,6 +24,7 @@ from everystate.streaming.running import FIRST, Run, Sequence, check_facts
 from everystate.streaming.sink import Outline, Reductions, TraceSink
 from everystate.streaming.source import Source
 from everystate.streaming.stepping import stream_of
+from everystate.streaming.worker import cores
 
 
 def record_long(
@@ -109,7 +110,8 @@ def _planned(model: Any, inputs: tuple[Any, ...], select: Select, options: Strea
     memory, chunk = bytes_of(options.get("memory", MEMORY)), options.get("chunk")
     select = _resolved(select, source.steps)
     step, known = own or stream.step, list(layers or ())
-    return Sequence(model, framework, select, source, step, chunk, memory, known)
+    beside = 2 * stream.threads() <= cores()
+    return Sequence(model, framework, select, source, step, chunk, memory, known, beside=beside)
 
 
 def _settle(sequence: Sequence, *, own_step: bool) -> None:

@@ -1,5 +1,6 @@
 """How a model is run in chunks: its framework's `Stream`, or one that says that there is none."""
 
+from dataclasses import replace
 from typing import Any
 
 from everystate.errors import SelectionError, UncuttableError
@@ -28,7 +29,7 @@ def stream_of(framework: tuple[str, Framework], model: Any, time_axis: int | Non
     if time_axis not in (0, 1, 2):
         raise SelectionError(f"time_axis={time_axis!r}: expected 0, 1 or 2.")
     axis = time_axis
-    return Stream(stream.step, lambda x: axis)
+    return replace(stream, time_axis=lambda x: axis)
 
 
 def _unknown(name: str) -> Any:

@@ -23,7 +23,7 @@ def runs(monkeypatch):
     """Have layers run on it in many chunks; the list tells how each run went."""
     found, right = [], onednn.run
     monkeypatch.setattr(onednn, "CHUNK_BYTES", 1)
-    monkeypatch.setattr(onednn, "run", lambda *a: found.append(right(*a)) or found[-1])
+    monkeypatch.setattr(onednn, "run", lambda *a, **k: found.append(right(*a, **k)) or found[-1])
     return found
 
 

@@ -57,7 +57,12 @@ def chunk_steps(stack: nn.RNNBase, call: Call) -> int:
 
 
 def run(
-    path: str, stack: nn.RNNBase, call: Call, hand_over: Callable[[Observation, bool], None]
+    path: str,
+    stack: nn.RNNBase,
+    call: Call,
+    hand_over: Callable[[Observation, bool], None],
+    *,
+    known: bool = False,
 ) -> tuple[Tensor, tuple[Tensor, ...]] | None:
     """Run a stack chunk by chunk and hand over what each layer did.
 
@@ -71,6 +76,8 @@ def run(
         What it was called with.
     hand_over : callable
         Takes each observation, and whether it goes on with the last one of its path.
+    known : bool
+        Whether the workspace of this stack was compared before.
 
     Returns
     -------
@@ -83,17 +90,20 @@ def run(
         for name, place in zip(leaves(path, stack), places(stack), strict=True)
     ]
     states = list(zip(*(s.unsqueeze(1) for s in call.state), strict=True))
-    output = call.x.new_empty(*call.x.shape[:2], stack.hidden_size)
-    for start, x in _chunks(call.x, chunk_steps(stack, call)):
+    steps = chunk_steps(stack, call)
+    several = len(call.x) > steps
+    output = call.x.new_empty(*call.x.shape[:2], stack.hidden_size) if several else None
+    for start, x in _chunks(call.x, steps):
         for k, own in enumerate(shared):
             seen, states[k] = _run_layer(stack, k, x, states[k], own)
-            if start == 0 and k == 0 and not _as_known(seen):
+            if start == 0 and k == 0 and not (known or _as_known(seen)):
                 return None
             hand_over(seen, start > 0)
             x = seen.observed["h"]
-        output[start : start + len(x)] = x
+        if output is not None:
+            output[start : start + len(x)] = x
     final = tuple(torch.cat(s) for s in zip(*states, strict=True))
-    return output, final
+    return x if output is None else output, final
 
 
 def _chunks(x: Tensor, steps: int) -> Iterator[tuple[int, Tensor]]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -21,7 +22,13 @@ States = dict[str, Any]
 
 def stream(model: nn.Module) -> Stream:
     """Return how to run a model chunk by chunk (see `everystate.recording.stream.Stream`)."""
-    return Stream(partial(_step, model), partial(_time_axis, model))
+    return Stream(partial(_step, model), partial(_time_axis, model), partial(_threads, model))
+
+
+def _threads(model: nn.Module) -> int:
+    """Return how many threads the model's operations are spread over; OpenMP's spin."""
+    on_cpu = all(p.device.type == "cpu" for p in model.parameters())
+    return torch.get_num_threads() if on_cpu else 1
 
 
 def _time_axis(model: nn.Module, x: Any) -> int:

@@ -183,6 +183,8 @@ class _StackWatcher(Watcher):
     module: nn.RNNBase
     shown = False
     """Whether the call that is going on has been handed over while it ran."""
+    has_shown = False
+    """Whether any call has."""
 
     def attach(self) -> list[Any]:
         hooks = super().attach()
@@ -203,13 +205,17 @@ class _StackWatcher(Watcher):
             before = tuple(_kept(by_name(s)) for s in zip(*call.state, strict=True))
             goes_on = self._goes_on(before if hx is not None else None)
             ran = onednn.run(
-                self.path, self.module, call, lambda s, later: self.hand_over(s, later or goes_on)
+                self.path,
+                self.module,
+                call,
+                lambda s, later: self.hand_over(s, later or goes_on),
+                known=self.has_shown,
             )
             if ran is not None:
                 output, final = ran
                 last = tuple(_kept(by_name(s)) for s in zip(*final, strict=True))
                 self.begin(Line(before, last, stepwise=False, handed_over=True))
-                self.shown = True
+                self.shown = self.has_shown = True
                 return restored(self.module, x, output, final)
         return type(self.module).forward(self.module, x, hx)
 
