@@ -5,6 +5,7 @@ from everystate.frameworks.tensorflow.capture import capturing
 from everystate.frameworks.tensorflow.dynamic import bidirectional_dynamic_rnn, dynamic_rnn
 from everystate.frameworks.tensorflow.files import read_graph
 from everystate.frameworks.tensorflow.model import call, layers, matches, observe, unroll
+from everystate.frameworks.tensorflow.streaming import stream
 from everystate.frameworks.tensorflow.tap import tap
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "observe",
     "read_graph",
     "rnn_cell",
+    "stream",
     "tap",
     "unroll",
 ]

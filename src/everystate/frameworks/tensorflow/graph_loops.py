@@ -7,7 +7,7 @@ step appends. What was there before stays as it is.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from tensorflow.core.framework import attr_value_pb2, function_pb2, graph_pb2, node_def_pb2
@@ -33,12 +33,23 @@ AT_INDEX: Final = {
 
 @dataclass(frozen=True)
 class Carried:
-    """A loop variable: its value inside, before and after a step, and the tensor it starts from."""
+    """A loop variable.
+
+    Parameters
+    ----------
+    before, after : str
+        Its value inside, before and after a step.
+    dtype : int
+        Its dtype.
+    reader, place : NodeDef, int
+        The node outside that takes what it starts from, and as which of its inputs.
+    """
 
     before: str
     after: str
-    initial: str
     dtype: int
+    reader: node_def_pb2.NodeDef = field(repr=False, compare=False)
+    place: int
 
 
 class Loop(Protocol):
@@ -150,7 +161,7 @@ class FrameLoop:
             switch = switches.get(f"{merge.name}:0")
             if enter is not None and after is not None and switch is not None:
                 before = f"{switch.name}:1"
-                yield Carried(before, after, data_inputs(enter)[0], merge.attr["T"].type)
+                yield Carried(before, after, merge.attr["T"].type, enter, 0)
 
     def keep(self, value: str, dtype: int, label: str) -> str:
         """Add a list as one more loop variable: Enter to Exit."""
@@ -244,8 +255,8 @@ class WhileLoop:
         results = self.body.signature.output_arg
         self.arguments = dict(zip((a.name for a in arguments), given, strict=True))
         self.carried = [
-            Carried(a.name, self.body.ret[r.name], i, a.type)
-            for a, r, i in zip(arguments, results, given, strict=True)
+            Carried(a.name, self.body.ret[r.name], a.type, loop, k)
+            for k, (a, r) in enumerate(zip(arguments, results, strict=True))
         ]
         self.own: tuple[Any, Any] | None = None
 

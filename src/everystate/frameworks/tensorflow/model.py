@@ -1,9 +1,9 @@
 """TensorFlow for the public verbs: `record` for graphs and their files, `unroll` for cells."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,8 +21,85 @@ from everystate.frameworks.tensorflow.tap import TappedLayer, tapped_layers
 from everystate.recording.observation import Observation, turn
 from everystate.recording.recorder import Recorder
 
-_observed: ContextVar[tuple[tuple[Any, Recorder], ...]] = ContextVar("graphs", default=())
-"""Models that are being observed, each with its recorder, innermost last."""
+Values = dict[str, dict[str, Any]]
+"""Of each layer's path, arrays by their names."""
+
+_observed: ContextVar[tuple["Observed", ...]] = ContextVar("graphs", default=())
+"""Models that are being observed, innermost last: `call` runs these."""
+
+
+class Observed:
+    """A graph that is tapped and ready to run, until it is closed.
+
+    Parameters
+    ----------
+    model : GraphDef or path
+        The graph.
+    recorder : Recorder, optional
+        Whom it reports to. None: nobody.
+    """
+
+    def __init__(self, model: Any, recorder: Recorder | None = None) -> None:
+        self.model, self.recorder = model, recorder
+        self._session: Any = None
+
+    @cached_property
+    def tapped(self) -> tuple[graph_pb2.GraphDef, list[TappedLayer]]:
+        """The tapped graph, and its layers."""
+        return _tapped(self.model)
+
+    @cached_property
+    def needed(self) -> list[Any]:
+        """The placeholders that its layers depend on."""
+        graph, found = self.tapped
+        names = [t for a in found for t in (*a.variables.values(), *a.initial.values())]
+        nodes = [name.partition(":")[0] for name in names]
+        behind = tf.compat.v1.graph_util.extract_sub_graph(graph, nodes)
+        return [n for n in behind.node if n.op.startswith("Placeholder")]
+
+    def run(self, inputs: Sequence[Any], initial: Values | None = None) -> Values:
+        """Run it once, and report what its layers did.
+
+        Parameters
+        ----------
+        inputs : sequence
+            As of `call`.
+        initial : dict, optional
+            What each layer begins with, by its path and the state's name; of what is not there,
+            what the graph itself begins with.
+        """
+        graph, found = self.tapped
+        feeds = _feeds(graph, inputs, self.needed)
+        for layer in found:
+            for name, state in (initial or {}).get(layer.path, {}).items():
+                feeds[layer.initial[name]] = state
+        fetches = {a.path: (a.variables, a.initial, a.lengths or ()) for a in found}
+        try:
+            values = self._opened().run(fetches, feeds)
+        except tf.errors.InvalidArgumentError as error:
+            raise InputError(f"TensorFlow failed on these inputs: {error.message}") from error
+        if self.recorder is not None:
+            for layer in found:
+                self.recorder.observe(_observation(layer, *values[layer.path]))
+        return {path: variables for path, (variables, _, _) in values.items()}
+
+    def _opened(self) -> Any:
+        if self._session is None:
+            with tf.Graph().as_default() as graph:
+                tf.import_graph_def(self.tapped[0], name="")
+            self._session = tf.compat.v1.Session(graph=graph)
+        return self._session
+
+    def close(self) -> None:
+        """Let go of what it takes to run."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+
+def observing(model: Any) -> Observed | None:
+    """Return how a model is observed where this is called; None if it is not."""
+    return next((o for o in reversed(_observed.get()) if _same(o.model, model)), None)
 
 
 def matches(model: object) -> bool:
@@ -44,14 +121,15 @@ def layers(model: Any) -> Sequence[str]:
 @contextmanager
 def observe(model: Any, recorder: Recorder) -> Iterator[None]:
     """Have `call` in this block report to `recorder`: a graph runs nowhere else."""
-    token = _observed.set((*_observed.get(), (model, recorder)))
-    try:
-        yield
-    finally:
-        _observed.reset(token)
+    with closing(Observed(model, recorder)) as observed:
+        token = _observed.set((*_observed.get(), observed))
+        try:
+            yield
+        finally:
+            _observed.reset(token)
 
 
-def call(model: Any, inputs: Sequence[Any]) -> dict[str, dict[str, Any]]:
+def call(model: Any, inputs: Sequence[Any]) -> Values:
     """Run the tapped graph once.
 
     Parameters
@@ -72,17 +150,10 @@ def call(model: Any, inputs: Sequence[Any]) -> dict[str, dict[str, Any]]:
     InputError
         If a feed is missing, unknown, or of another shape or kind than its placeholder.
     """
-    graph, found = _tapped(model)
-    feeds = _feeds(graph, inputs, found)
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        tf.import_graph_def(graph, name="")
-        fetches = {a.path: (a.variables, a.initial, a.lengths or ()) for a in found}
-        values = session.run(fetches, feeds)
-    recorder = next((r for one, r in reversed(_observed.get()) if _same(one, model)), None)
-    if recorder is not None:
-        for layer in found:
-            recorder.observe(_observation(layer, *values[layer.path]))
-    return {path: variables for path, (variables, _, _) in values.items()}
+    if (observed := observing(model)) is not None:
+        return observed.run(inputs)
+    with closing(Observed(model)) as own:
+        return own.run(inputs)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -102,11 +173,17 @@ def _observation(layer: TappedLayer, variables: Any, initial: Any, lengths: Any)
         path=layer.path,
         observed=shown,
         initial={name: _wide(a) for name, a in initial.items()},
+        final={name: _wide(a) for name, a in final_states(layer, variables).items()},
         lengths=valid,
         reverse=layer.reverse,
         precision=next(iter(variables.values())).dtype.name,
         attrs={"cell": layer.family} if layer.family else {},
     )
+
+
+def final_states(layer: TappedLayer, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a layer ended with; nothing if it took no step."""
+    return {name: variables[name][-1] for name in layer.initial if len(variables[name])}
 
 
 def _checked_lengths(path: str, variables: Any, lengths: Any) -> npt.NDArray[np.int64]:
@@ -145,10 +222,9 @@ def _read_and_tapped(path: Path, changed: int) -> tuple[graph_pb2.GraphDef, list
 
 
 def _feeds(
-    graph: graph_pb2.GraphDef, inputs: Sequence[Any], found: Sequence[TappedLayer]
+    graph: graph_pb2.GraphDef, inputs: Sequence[Any], needed: Sequence[Any]
 ) -> dict[str, Any]:
     """Return arrays by tensor name, checked against the placeholders that the layers need."""
-    needed = _placeholders_behind(graph, found)
     placeholders = {n.name: n for n in graph.node if n.op.startswith("Placeholder")}
     there = ", ".join(f"{n.name} {_shape(n)}" for n in placeholders.values())
     if len(inputs) == 1 and isinstance(inputs[0], Mapping):
@@ -184,13 +260,6 @@ def _checked(placeholder: Any, value: Any) -> Any:
 def _shape(placeholder: Any) -> str:
     shape = tf.TensorShape(placeholder.attr["shape"].shape)
     return "of any shape" if shape.rank is None else str(tuple(shape.as_list()))
-
-
-def _placeholders_behind(graph: graph_pb2.GraphDef, found: Sequence[TappedLayer]) -> list[Any]:
-    names = [t for a in found for t in (*a.variables.values(), *a.initial.values())]
-    nodes = [name.partition(":")[0] for name in names]
-    behind = tf.compat.v1.graph_util.extract_sub_graph(graph, nodes)
-    return [n for n in behind.node if n.op.startswith("Placeholder")]
 
 
 class Unrolled(NamedTuple):

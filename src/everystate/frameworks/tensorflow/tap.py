@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from tensorflow.core.framework import graph_pb2
+from tensorflow.core.framework import graph_pb2, node_def_pb2
 from tensorflow.python.framework import dtypes
 
 from everystate.errors import InputError, InputTypeError, UnsupportedModelError
@@ -20,6 +20,8 @@ from everystate.frameworks.tensorflow.graph_loops import (
     Loop,
     data_inputs,
     loops_of,
+    node,
+    of_type,
 )
 from everystate.frameworks.tensorflow.recognition import (
     COMBINING,
@@ -41,7 +43,8 @@ class TappedLayer:
     variables : dict
         Each state and gate, stacked over the steps executed: (time, batch, units).
     initial : dict
-        Each state before the first step: (batch, units).
+        Each state before the first step: (batch, units). A tensor that nothing but the layer
+        reads: what is fed in its place is what the layer begins with.
     lengths : str, optional
         Valid steps of each row: (batch,).
     family : str, optional
@@ -179,8 +182,11 @@ def _layers(loop: Loop, graph: graph_pb2.GraphDef) -> Iterator[TappedLayer]:
             # One state that no gate belongs to is what the cell puts out, as a rule.
             name = state.name or ("h" if len(unnamed) == 1 else f"state_{unnamed.index(state)}")
             carried = state.carried
-            layer.initial[name] = carried.initial
-            layer.variables[name] = loop.keep(carried.after, carried.dtype, f"{path}/{name}")
+            label = f"{path}/{name}"
+            layer.initial[name] = _own_initial(
+                graph, carried.reader, carried.place, carried.dtype, label
+            )
+            layer.variables[name] = loop.keep(carried.after, carried.dtype, label)
         for cell in cells:
             if _path(loop, cell.op.name) == path:
                 for name, value in cell.gates.items():
@@ -276,13 +282,43 @@ def _path(loop: Loop, op: str) -> str:
     return "/".join(parts[: layers[-1] + 1] if layers else parts) or loop.name
 
 
+def _own_initial(
+    graph: graph_pb2.GraphDef, reader: node_def_pb2.NodeDef, place: int, dtype: int, label: str
+) -> str:
+    """Let a node take an input through a tensor that is its own, so that it can be fed.
+
+    Parameters
+    ----------
+    graph : GraphDef
+        It is changed.
+    reader, place : NodeDef, int
+        The node, and which of its inputs.
+    dtype : int
+        Of that input.
+    label : str
+        What the tensor is called by.
+
+    Returns
+    -------
+    str
+        The tensor's name.
+    """
+    name = f"{PREFIX}{label}/initial"
+    graph.node.append(node(name, "Identity", [reader.input[place]], T=of_type(dtype)))
+    reader.input[place] = f"{name}:0"
+    return f"{name}:0"
+
+
 def _fused(graph: graph_pb2.GraphDef) -> Iterator[TappedLayer]:
     """Yield the layers that are one op: its outputs are stacked already."""
-    for n in graph.node:
-        if n.op in ("BlockLSTM", "BlockLSTMV2"):
-            path = n.name.rpartition("/")[0] or n.name
-            found = {
-                name: f"{n.name}:{k}" for name, k in zip("cifgoh", (1, 0, 2, 4, 3, 6), strict=True)
-            }
-            _, _, c, h, *_ = data_inputs(n)
-            yield TappedLayer(path, found, {"c": c, "h": h}, family="LSTM")
+    for n in [n for n in graph.node if n.op in ("BlockLSTM", "BlockLSTMV2")]:
+        path = n.name.rpartition("/")[0] or n.name
+        found = {
+            name: f"{n.name}:{k}" for name, k in zip("cifgoh", (1, 0, 2, 4, 3, 6), strict=True)
+        }
+        dtype = n.attr["T"].type
+        initial = {
+            name: _own_initial(graph, n, place, dtype, f"{n.name}/{name}")
+            for name, place in (("c", 2), ("h", 3))
+        }
+        yield TappedLayer(path, found, initial, family="LSTM")
