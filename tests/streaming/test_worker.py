@@ -7,7 +7,7 @@ import pytest
 
 import everystate as es
 from everystate.frameworks.torch.streaming import stream
-from everystate.streaming import sequence
+from everystate.streaming import running
 from everystate.streaming.recorder import StreamRecorder
 from everystate.streaming.worker import Worker, cores
 from everystate.testing import importorskip
@@ -32,7 +32,7 @@ def on(monkeypatch):
 
     def pretend(per_thread: int) -> None:
         there = per_thread * torch.get_num_threads()
-        monkeypatch.setattr(sequence, "cores", lambda: there)
+        monkeypatch.setattr(running, "cores", lambda: there)
 
     return pretend
 

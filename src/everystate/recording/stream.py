@@ -12,7 +12,9 @@ Requirements on whoever builds one:
 * a model that cannot be cut raises `UncuttableError`, from ``stream`` or from its first step.
 
 Nothing need be proved: before a sequence is cut, a short beginning of it is run whole and in
-pieces, and the states of every layer are compared.
+pieces, and the states of every layer are compared. Only a bare layer that cannot be anything but
+causal is `sure`, and spares that; each chunk of it is still replayed from the state that it began
+with, and verified at every step, and a state that was not carried on is warned of.
 """
 
 from collections.abc import Callable
@@ -37,8 +39,14 @@ class Stream:
         Returns how many threads a step is spread over that *spin* while they wait for one another
         (OpenMP's do). A thread beside them that takes one of their cores makes all of them wait,
         so replay and writing go on beside the model only where there are cores left for them.
+    sure : callable
+        Takes an input. Where the model is nothing but a layer which its framework *defines* by a
+        recurrence forwards in time, with nothing drawn at random, returns the bytes that a step
+        takes of all its layers: what they are given, states and gates. Cutting it needs no trial
+        then. None: a trial must tell.
     """
 
     step: Step
     time_axis: Callable[[Any], int]
     threads: Callable[[], int] = lambda: 1
+    sure: Callable[[Any], float | None] = lambda x: None

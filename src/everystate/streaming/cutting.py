@@ -4,7 +4,12 @@ No look at a model proves that its recurrent layers read nothing of the future a
 nothing between two calls. So the first steps are run twice, whole and in pieces with the state
 carried on, and every state and input of every layer is compared: attention, convolution or
 normalisation over time, positions counted from the beginning of a call, dropout and states
-kept inside the model all show.
+kept inside the model all show. What it cannot see is what depends only on steps further back
+than the trial is long, or on less than the tolerance of a replay.
+
+Rounding differs between a whole and its pieces, and in a chaotic network it grows until the two
+have nothing in common, both of them right. It grows step by step, though, whereas what sees other
+steps parts at once: that is how they are told apart.
 """
 
 import warnings
@@ -25,9 +30,13 @@ from everystate.recording.verify import TOLERANCE
 from everystate.streaming.source import Source
 
 STEPS: Final = 48
-"""Steps of the beginning that is tried."""
-PIECES: Final = (17, 1, 30)
-"""Where it is cut."""
+"""Steps of the beginning that are tried at least; they tell what a step takes."""
+LONGEST: Final = 512
+"""Steps that are tried at most, where the sequence is long and there is memory for them."""
+SHARE: Final = 20
+"""The trial is at most this part of the sequence, beyond the first steps."""
+GROWTH: Final = 100.0
+"""How much rounding may grow from one step to the next; what grows more is not rounding."""
 COPIES: Final = 8
 """How often a chunk is in memory: computed, waiting, replayed, gathered, compressed."""
 LARGEST: Final = 1 << 26
@@ -80,7 +89,12 @@ def recorded(
 
 
 def tried(
-    framework: tuple[str, Framework], model: Any, select: Select, source: Source, step: Step
+    framework: tuple[str, Framework],
+    model: Any,
+    select: Select,
+    source: Source,
+    step: Step,
+    memory: int,
 ) -> Trial:
     """Run the beginning of a sequence whole and in pieces.
 
@@ -96,11 +110,17 @@ def tried(
         The sequence; it stays where it is.
     step : callable
         Runs one chunk; where there is no such thing it raises `UncuttableError`.
+    memory : int
+        Bytes that the recording may take.
     """
     x = source.peek(STEPS)
     first = recorded(framework, model, select, lambda: framework[1].call(model, (x,)))
-    whole, steps = _trace(first), x.shape[source.axis]
-    step_bytes = sum(leaf.dataset.nbytes for leaf in whole.leaves) / steps
+    whole = _trace(first)
+    step_bytes = sum(leaf.dataset.nbytes for leaf in whole.leaves) / x.shape[source.axis]
+    longer = _steps(source.steps, memory, step_bytes)
+    if longer > STEPS:
+        x = source.peek(longer)
+        whole = _trace(recorded(framework, model, select, lambda: framework[1].call(model, (x,))))
     try:
         cut = recorded(framework, model, select, lambda: _in_pieces(step, x, source.axis))
     except UncuttableError as error:
@@ -157,11 +177,22 @@ def _trace(recorder: Recorder) -> xr.DataTree:
         return recorder.trace
 
 
+def _steps(steps: int | None, memory: int, step_bytes: float) -> int:
+    """Return how many steps to try: what is little beside the sequence and the memory."""
+    of_sequence = LONGEST if steps is None else steps // SHARE
+    return int(min(LONGEST, of_sequence, memory / COPIES / max(step_bytes, 1.0)))
+
+
 def _in_pieces(step: Step, x: Any, axis: int) -> None:
-    start, state = 0, None
-    for count in PIECES:
+    """Run a sequence in pieces of unlike lengths.
+
+    A long one begins with as many steps as were run before: some frameworks compile the model for
+    each length.
+    """
+    steps, start, state = x.shape[axis], 0, None
+    for count in (17, 1, steps) if steps <= STEPS else (STEPS, 1, 17, steps):
         part = (slice(None),) * axis + (slice(start, start + count),)
-        if start < x.shape[axis]:
+        if start < steps:
             _, state = step(x[part], state)
         start += count
 
@@ -172,13 +203,14 @@ def _difference(whole: xr.DataTree, cut: xr.DataTree) -> str | None:
         return f"in pieces it calls other layers ({cut.groups} and not {whole.groups})."
     for leaf in whole.leaves:
         other = cut[leaf.path]
+        assert isinstance(other, xr.DataTree)
         tolerance = TOLERANCE[str(leaf.attrs.get("precision", "float32"))]
         names = sorted(map(str, leaf.data_vars), key=lambda name: name != schema.INPUTS)
-        for name, a in ((name, leaf[name]) for name in names):  # what it is given comes first
-            b = other[name]
+        for name, a in ((name, leaf.dataset[name]) for name in names):  # what it is given first
+            b = other.dataset[name]
             if a.shape != b.shape:
                 return f"{leaf.path} runs other steps in pieces, {b.shape} and not {a.shape}."
-            if not np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True):
+            if _part(a, b, tolerance):
                 where = "what it is given" if name == schema.INPUTS else f"{name}"
                 return (
                     f"run in pieces, {where} of {leaf.path} differs by up to "
@@ -186,3 +218,15 @@ def _difference(whole: xr.DataTree, cut: xr.DataTree) -> str | None:
                     "the pieces do not go on where the last one stopped."
                 )
     return None
+
+
+def _part(a: xr.DataArray, b: xr.DataArray, tolerance: float) -> bool:
+    """Whether two recordings of a variable part, by more than rounding grows in a step."""
+    with np.errstate(invalid="ignore"):
+        error = np.abs(a.values - b.values) / (1.0 + np.abs(b.values))
+    error[(a.values == b.values) | (np.isnan(a.values) & np.isnan(b.values))] = 0.0
+    error = np.where(np.isnan(error), np.inf, error)
+    axes = tuple(k for k, dim in enumerate(a.dims) if dim != schema.TIME)
+    by_step = np.atleast_1d(error.max(axis=axes))
+    before = np.append(0.0, by_step[:-1])
+    return bool((by_step > np.maximum(tolerance, GROWTH * before)).any())

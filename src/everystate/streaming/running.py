@@ -19,7 +19,7 @@ from everystate.recording.discovery import Framework, model_name
 from everystate.recording.observation import as_numpy
 from everystate.recording.recorder import Progress
 from everystate.recording.selection import Select
-from everystate.recording.stream import Step
+from everystate.recording.stream import Stream
 from everystate.recording.trace import Labels, leaf_path
 from everystate.storage.carried import Carried
 from everystate.storage.lossy import Stored
@@ -30,7 +30,7 @@ from everystate.streaming.around import Windows
 from everystate.streaming.recorder import StreamRecorder
 from everystate.streaming.sink import TraceSink
 from everystate.streaming.source import Source
-from everystate.streaming.worker import Worker
+from everystate.streaming.worker import Worker, cores
 
 AHEAD: Final = 8
 """Pieces that the model may be ahead of what is written."""
@@ -54,8 +54,8 @@ class Sequence:
         What to record; a window counted from the end is resolved already.
     source : Source
         The sequence.
-    step : callable
-        Runs one chunk.
+    stream : Stream
+        How a chunk is run.
     chunk : int, optional
         Steps of a chunk. None: the first one will tell.
     memory : int
@@ -67,21 +67,18 @@ class Sequence:
         How numbers are kept (see `everystate.storage.lossy`).
     whole : bool
         Whether it cannot be cut, so that the one chunk is all of it.
-    beside : bool
-        Whether replay and writing go on in a thread of their own. False: in turn with the model.
     """
 
     model: Any
     framework: tuple[str, Framework]
     select: Select
     source: Source
-    step: Step
+    stream: Stream
     chunk: int | None
     memory: int
     layers: list[str] = field(default_factory=list)
     stored_as: Stored | None = None
     whole: bool = False
-    beside: bool = True
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -116,7 +113,7 @@ class Run:
         self.facts = sequence.facts
         self.trace: TraceSink | None = None
         self.windows: Windows | None = None
-        self.worker = Worker(beside=sequence.beside)
+        self.worker = Worker(beside=2 * sequence.stream.threads() <= cores())
         name = model_name(sequence.model)
         self.recorder = StreamRecorder(
             name, sequence.framework[0], sequence.select, sinks, labels, self.worker
@@ -163,7 +160,7 @@ class Run:
     def _run(self) -> None:
         source, pending = self.sequence.source, deque[Future[Any]]()
         while (x := source.take(self._count())) is not None:
-            output, self.state = self.sequence.step(x, self.state)
+            output, self.state = self.sequence.stream.step(x, self.state)
             for hand_over in self.recorder.pending:
                 hand_over()
             self._advance(x, output)

@@ -24,7 +24,6 @@ from everystate.streaming.running import FIRST, Run, Sequence, check_facts
 from everystate.streaming.sink import Outline, Reductions, TraceSink
 from everystate.streaming.source import Source
 from everystate.streaming.stepping import stream_of
-from everystate.streaming.worker import cores
 
 
 def record_long(
@@ -109,9 +108,8 @@ def _planned(model: Any, inputs: tuple[Any, ...], select: Select, options: Strea
         raise InputError("the sequence has no steps; there is nothing to record.")
     memory, chunk = bytes_of(options.get("memory", MEMORY)), options.get("chunk")
     select = _resolved(select, source.steps)
-    step, known = own or stream.step, list(layers or ())
-    beside = 2 * stream.threads() <= cores()
-    return Sequence(model, framework, select, source, step, chunk, memory, known, beside=beside)
+    stream, known = stream if own is None else replace(stream, step=own), list(layers or ())
+    return Sequence(model, framework, select, source, stream, chunk, memory, known)
 
 
 def _settle(sequence: Sequence, *, own_step: bool) -> None:
@@ -119,8 +117,9 @@ def _settle(sequence: Sequence, *, own_step: bool) -> None:
     if own_step:  # whoever writes one knows that it can be cut; its first chunk tells the rest
         sequence.layers[:] = sequence.layers or _layers_called(sequence)
         return
-    source, model = sequence.source, sequence.model
-    trial = cutting.tried(sequence.framework, model, sequence.select, source, sequence.step)
+    source, model, stream = sequence.source, sequence.model, sequence.stream
+    step_bytes = stream.sure(source.peek(1)) if sequence.layers else None
+    trial = cutting.Trial(step_bytes) if step_bytes else _tried(sequence)
     sequence.layers[:] = sequence.layers or trial.layers
     chunk = sequence.chunk or cutting.chunk_steps(sequence.memory, trial.step_bytes)
     sequence.chunk = chunk
@@ -130,14 +129,20 @@ def _settle(sequence: Sequence, *, own_step: bool) -> None:
         cutting.check_whole(model_name(model), trial.reason, trial, source.steps, sequence.memory)
     module = sequence.framework[1]
     sequence.chunk, sequence.whole = source.steps, True
-    sequence.step = lambda x, _: (module.call(model, (x,)), None)
+    sequence.stream = replace(stream, step=lambda x, _: (module.call(model, (x,)), None))
+
+
+def _tried(sequence: Sequence) -> cutting.Trial:
+    source, step = sequence.source, sequence.stream.step
+    given = sequence.model, sequence.select, source, step, sequence.memory
+    return cutting.tried(sequence.framework, *given)
 
 
 def _layers_called(sequence: Sequence) -> list[str]:
     """Return which layers a step of the user's calls, where nobody knows before."""
     x = sequence.source.peek(FIRST)
     recorder = cutting.recorded(
-        sequence.framework, sequence.model, sequence.select, lambda: sequence.step(x, None)
+        sequence.framework, sequence.model, sequence.select, lambda: sequence.stream.step(x, None)
     )
     return recorder.called
 

@@ -6,15 +6,24 @@ the state that its last call ended with, by a hook, whatever model it sits in.
 
 from collections.abc import Mapping
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence
 
 from everystate.errors import InputError, UncuttableError
 from everystate.frameworks.torch.calling import call
-from everystate.frameworks.torch.modules import STACKS, is_recurrent, recurrent_modules
+from everystate.frameworks.torch.modules import (
+    STACKS,
+    cell_of,
+    is_recurrent,
+    places,
+    recurrent_modules,
+    weights_of,
+)
 from everystate.recording.stream import Stream
 
 States = dict[str, Any]
@@ -22,13 +31,31 @@ States = dict[str, Any]
 
 def stream(model: nn.Module) -> Stream:
     """Return how to run a model chunk by chunk (see `everystate.recording.stream.Stream`)."""
-    return Stream(partial(_step, model), partial(_time_axis, model), partial(_threads, model))
+    step, time_axis = partial(_step, model), partial(_time_axis, model)
+    return Stream(step, time_axis, partial(_threads, model), partial(_sure, model))
 
 
 def _threads(model: nn.Module) -> int:
     """Return how many threads the model's operations are spread over; OpenMP's spin."""
     on_cpu = all(p.device.type == "cpu" for p in model.parameters())
     return torch.get_num_threads() if on_cpu else 1
+
+
+def _sure(model: nn.Module, x: Any) -> float | None:
+    """Return the bytes of a step of a bare stack that PyTorch defines to be causal, else None.
+
+    Not of one that draws masks, or whose hooks, forward or weights are somebody's own.
+    """
+    if not isinstance(model, nn.RNNBase) or type(model) not in STACKS or is_parametrized(model):
+        return None
+    if "forward" in vars(model) or model._forward_hooks or model._forward_pre_hooks:
+        return None
+    if model.bidirectional or (model.training and model.dropout):
+        return None
+    cell, weights = cell_of(model), [weights_of(model, p.suffix) for p in places(model)]
+    numbers = sum(w.W.shape[1] + len(cell.variables) * cell.units(w) for w in weights)
+    rows = prod(x.shape) / model.input_size
+    return float(rows * numbers * weights[0].W.element_size())
 
 
 def _time_axis(model: nn.Module, x: Any) -> int:

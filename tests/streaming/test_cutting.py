@@ -1,0 +1,158 @@
+"""What the trial of a model's cuts sees, what it does not, and which models need none."""
+
+import numpy as np
+import pytest
+
+import everystate as es
+from everystate.errors import UncuttableError
+from everystate.frameworks.torch.streaming import stream
+from everystate.streaming import cutting
+from everystate.testing import importorskip
+
+torch = importorskip("torch")
+from torch import nn
+
+D, U = 3, 5
+
+
+class LooksBack(nn.Module):
+    """A recurrent layer over inputs to which one of `lag` steps before is added."""
+
+    def __init__(self, lag: int) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.lag, self.gru = lag, nn.GRU(D, U)
+
+    def forward(self, x):
+        return self.gru(x + 0.01 * torch.cat([torch.zeros_like(x[: self.lag]), x])[: len(x)])
+
+
+class Attends(nn.Module):
+    """Attention of each output to those up to a hundred steps before, then another layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.below, self.above = nn.GRU(D, U), nn.LSTM(U, 4)
+
+    def forward(self, x):
+        h, _ = self.below(x)
+        t = torch.arange(len(h))
+        back = t[:, None] - t
+        hidden = (back < 0) | (back > 100)
+        scores = torch.einsum("tbu,sbu->bts", h, h).masked_fill(hidden, -torch.inf)
+        return self.above(torch.einsum("bts,sbu->tbu", scores.softmax(-1), h))
+
+
+class Chaotic(nn.Module):
+    """A tanh network far beyond the edge of chaos: a difference grows by some half each step."""
+
+    def __init__(self, units: int = 64) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.rnn = nn.RNN(D, units)
+        nn.init.normal_(self.rnn.weight_hh_l0, std=3.0 / units**0.5)
+
+    def forward(self, x):
+        return self.rnn(x)[0]
+
+
+def series(steps: int) -> np.ndarray:
+    return np.random.default_rng(6).normal(size=(steps, 2, D)).astype(np.float32)
+
+
+def refused(model: nn.Module, steps: int, folder, **options) -> bool:
+    try:
+        es.record(model.eval(), series(steps), store=folder / "run.zarr", chunk=600, **options)
+    except UncuttableError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("lag", [20, 47, 100, 400])
+def test_a_look_back_is_seen(lag, tmp_path):
+    assert refused(LooksBack(lag), 11_000, tmp_path, memory=1_000_000)
+
+
+def test_an_attention_over_a_hundred_steps_is_seen(tmp_path):
+    assert refused(Attends(), 11_000, tmp_path, memory=1_000_000)
+
+
+def test_what_looks_further_back_than_the_trial_is_long_is_not(tmp_path):
+    assert not refused(LooksBack(520), 11_000, tmp_path)  # as the documentation says
+
+
+def test_the_trial_is_long_where_sequence_and_memory_are():
+    assert cutting._steps(10**6, 10**9, 100.0) == 512
+    assert cutting._steps(None, 10**9, 100.0) == 512
+    assert cutting._steps(4_000, 10**9, 100.0) == 200  # a twentieth of the sequence
+    assert cutting._steps(10**6, 10**9, 10**6) == 125  # an eighth of the memory
+
+
+def test_rounding_that_grows_in_a_chaotic_network_is_no_reason(tmp_path, monkeypatch):
+    model, x = Chaotic().eval(), series(11_000)
+    with torch.no_grad():  # it is chaotic: a difference of rounding grows to the size of states
+        near, far = (model(torch.from_numpy(x[:300]) + e) for e in (0.0, 1e-7))
+    grown = (near - far).abs().amax((1, 2))
+    assert grown[0] < 1e-6
+    assert grown[-100:].max() > 0.1
+    right = es.record(model, x[:48])["rnn"].h
+    store = tmp_path / "run.zarr"
+    got = es.record(model, x, store=store, chunk=600, memory="2MB")["rnn"].h
+    np.testing.assert_allclose(got[:, :10], right[:, :10], atol=1e-4)
+
+    class Rounds(Chaotic):
+        """Rounds otherwise when it is called on few steps."""
+
+        def forward(self, x):
+            return super().forward(x if len(x) == 512 else x + 1e-7)
+
+    other = tmp_path / "rounds.zarr"
+    assert es.record(Rounds().eval(), x, store=other, chunk=600, memory="2MB")["rnn"].h.size
+    monkeypatch.setattr(cutting, "GROWTH", 0.0)  # the test would see it if it were one
+    with pytest.raises(UncuttableError, match=r"run in pieces, .* of rnn differs"):
+        es.record(Rounds().eval(), x, store=tmp_path / "no.zarr", chunk=600, memory="2MB")
+
+
+@pytest.mark.parametrize("model", [nn.LSTM(D, U, 2), nn.GRU(D, U), nn.RNN(D, U, bias=False)])
+def test_a_bare_layer_needs_no_trial(model, tmp_path, monkeypatch):
+    x = series(300)
+    expected = es.record(model, x)
+    monkeypatch.setattr(cutting, "tried", None)
+    got = es.record(model, x, store=tmp_path / "run.zarr", chunk=64)
+    for leaf in expected.leaves:
+        for name in leaf.data_vars:
+            np.testing.assert_allclose(got[leaf.path][name], leaf[name], rtol=1e-5, atol=1e-5)
+
+
+def test_what_a_step_takes_is_known_of_a_bare_layer():
+    stack = nn.LSTM(D, U, 2)  # 4 gates, 2 states; what is given: D and U numbers
+    assert stream(stack).sure(series(1)) == 4 * 2 * ((D + 6 * U) + (U + 6 * U))
+    projected = nn.LSTM(D, U, proj_size=4).double()
+    assert stream(projected).sure(series(1)) == 8 * 2 * (D + 6 * U)  # h, of 4, taken as wide as c
+
+
+def test_what_is_not_sure_is_tried():
+    def hooked(stack: nn.RNNBase) -> nn.RNNBase:
+        stack.register_forward_hook(lambda module, args, output: output)
+        return stack
+
+    def patched(stack: nn.RNNBase) -> nn.RNNBase:
+        stack.forward = stack.forward
+        return stack
+
+    class Own(nn.LSTM):
+        pass
+
+    for model in [
+        nn.LSTM(D, U, bidirectional=True),
+        nn.GRU(D, U, 2, dropout=0.5).train(),
+        nn.utils.parametrizations.spectral_norm(nn.GRU(D, U), "weight_hh_l0"),
+        hooked(nn.LSTM(D, U)),
+        patched(nn.LSTM(D, U)),
+        Own(D, U),
+        nn.Sequential(nn.LSTM(D, U)),
+        nn.LSTMCell(D, U),
+    ]:
+        assert stream(model).sure(series(1)) is None
+    assert stream(nn.GRU(D, U, 2, dropout=0.5).eval()).sure(series(1))
