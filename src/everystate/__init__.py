@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from everystate.analysis.compare import compare as compare
     from everystate.analysis.diagnose import diagnose as diagnose
     from everystate.recording.selection import Select as Select
+    from everystate.storage import open_reductions as open_reductions
     from everystate.storage import open_trace as open_trace
     from everystate.storage import save_trace as save_trace
     from everystate.streaming.around import Around as Around
@@ -26,6 +27,7 @@ _PUBLIC = {
     "compare": "everystate.analysis.compare",
     "diagnose": "everystate.analysis.diagnose",
     "explore": "everystate.views.explorer.serve",
+    "open_reductions": "everystate.storage",
     "open_trace": "everystate.storage",
     "record": "everystate.streaming.verbs",
     "recording": "everystate.streaming.verbs",
@@ -41,6 +43,7 @@ __all__ = [
     "compare",
     "diagnose",
     "explore",
+    "open_reductions",
     "open_trace",
     "record",
     "recording",

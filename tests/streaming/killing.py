@@ -22,12 +22,20 @@ import numpy as np, torch, xarray
 import everystate as es
 import everystate.streaming.sequence
 import everystate.storage.append
+from everystate.analysis.reducers import (
+    Autocorrelation, Covariance, Histogram, Moments, Quantiles, Range, Saturation, TopSteps
+)
 from everystate.storage import layout
 
 layout.SHARD_BYTES, layout.CHUNK_BYTES = 4 * 2 * 5 * 64, 4 * 2 * 5 * 32
 torch.set_num_threads(1)
 
-def job(path, resume, seconds, rename, select):
+KINDS = (
+    Autocorrelation(lags=(1, 7, 130)), Covariance(), Histogram(), Moments(), Quantiles(k=20000),
+    Range(), Saturation(), TopSteps(count=5, context=9),
+)
+
+def job(path, resume, seconds, rename, select, reduce, full):
     torch.manual_seed(0)
     model = torch.nn.LSTM(3, 5, num_layers=2)
     count, replace = [0], os.replace
@@ -41,7 +49,10 @@ def job(path, resume, seconds, rename, select):
         timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL))
         timer.daemon = True
         timer.start()
-    es.record(model, sys.argv[1], store=path, resume=resume, chunk=128, select=es.Select(**select))
+    options = {"resume": resume, "chunk": 128, "select": es.Select(**select)}
+    if reduce:
+        options |= {"reduce": KINDS, "full": full}
+    es.record(model, sys.argv[1], store=path, **options)
     return count[0]
 
 for line in sys.stdin:
@@ -73,10 +84,13 @@ class Recording:
         seconds: float = 0,
         rename: int = 0,
         select: dict | None = None,
+        reduce: bool = False,
+        full: bool = True,
     ) -> int:
         """Record, killed after some seconds or before its n-th rename; return `KILLED` or 0."""
         job = {"path": str(path), "resume": resume, "seconds": seconds, "rename": rename}
-        self._process.stdin.write(json.dumps({**job, "select": select or {}}) + "\n")
+        job |= {"select": select or {}, "reduce": reduce, "full": full}
+        self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
@@ -124,26 +138,46 @@ def assert_whole(path: Path, whole) -> None:
     assert not list(path.glob("everystate.state*"))
 
 
+def assert_same_reductions(path: Path, whole) -> None:
+    """Check that reductions are bit for bit those of a recording that nobody interrupted."""
+    import xarray as xr
+
+    import everystate as es
+
+    got = es.open_reductions(path)
+    assert got.groups == whole.groups
+    for leaf in whole.leaves:
+        xr.testing.assert_identical(got[leaf.path].to_dataset(), leaf.to_dataset())
+
+
 def main(kills: int) -> None:
     """Kill that often, at random moments and before random renames; resume until it is complete."""
     import everystate as es
 
     folder = Path(tempfile.mkdtemp())
     recording, chance, found = Recording(folder, 3000), random.Random(0), Counter()  # noqa: S311
-    selects = [{}, {"every": 3, "window": [100, 2900]}]
+    ways = [
+        {"select": {}},
+        {"select": {"every": 3, "window": [100, 2900]}},
+        {"select": {"every": 2}, "reduce": True},
+        {"reduce": True, "full": False},
+    ]
     wholes = []
-    for k, select in enumerate(selects):
-        assert recording.run(folder / f"whole{k}.zarr", select=select) == 0
-        wholes.append((select, es.open_trace(folder / f"whole{k}.zarr").load(), recording.renames))
+    for k, way in enumerate(ways):
+        path = folder / f"whole{k}.zarr"
+        assert recording.run(path, **way) == 0
+        trace = es.open_trace(path).load() if way.get("full", True) else None
+        figures = es.open_reductions(path) if "reduce" in way else None
+        wholes.append((way, trace, figures, recording.renames))
     done = runs = 0
     while done < kills:
-        select, whole, renames = wholes[runs % 2]
+        way, whole, figures, renames = wholes[runs % len(wholes)]
         path, runs, before = folder / f"{runs}.zarr", runs + 1, -1
         while True:
             how = {"seconds": chance.uniform(0.3, 3)}
             if chance.random() < 0.5:
                 how = {"rename": chance.randrange(1, renames)}
-            code = recording.run(path, select=select, **how)
+            code = recording.run(path, **way, **how)
             if code == 0:
                 break
             assert code == KILLED
@@ -151,7 +185,10 @@ def main(kills: int) -> None:
             assert steps >= before, "what was complete is lost"
             found["nothing" if steps < 0 else "part" if steps else "begun"] += 1
             before, done = steps, done + 1
-        assert_whole(path, whole)
+        if whole is not None:
+            assert_whole(path, whole)
+        if figures is not None:
+            assert_same_reductions(path, figures)
     recording.close()
     shutil.rmtree(folder)
     print(f"{done} kills in {runs} recordings, each equal in the end; left behind: {dict(found)}")  # noqa: T201

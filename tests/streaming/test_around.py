@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 import everystate as es
-from everystate.errors import SelectionError
+from everystate.errors import ResumeError, SelectionError
 from everystate.storage import layout
 from everystate.testing import importorskip
 
@@ -90,6 +90,65 @@ def test_resumed_it_is_the_same(gru, x, stop, tmp_path):
     check(got, es.record(gru, x), near([60, 75, 210, 330], 80, 9))
 
 
+@pytest.mark.parametrize("stop", [64, 192, 320, T, T + 1])
+def test_resumed_from_an_iterator_it_is_the_same(gru, x, stop, tmp_path, monkeypatch):
+    """Stopped in the middle, at the last step, and after it, before the trace was completed."""
+
+    def progress(done, total):
+        if done >= stop:
+            raise StopError
+
+    def chunks():
+        return iter(np.split(x, [7, 150, 151, 333]))
+
+    around = es.Around(before=80, after=9, steps=[60, 75, 210, 330, T - 2])
+    options = {"store": tmp_path / "run.zarr", "around": around, "chunk": 64}
+    with monkeypatch.context() as patch:
+        if stop > T:
+            patch.setattr("everystate.streaming.around.Windows.finish", raise_stop)
+        with pytest.raises(StopError):
+            es.record(gru, chunks(), progress=progress, **options)
+    got = es.record(gru, chunks(), resume=True, **options)
+    check(got, es.record(gru, x), near([60, 75, 210, 330, T - 2], 80, 9))
+
+
+def test_other_windows_are_refused(gru, x, tmp_path):
+    options = {"store": tmp_path / "run.zarr", "chunk": 64}
+    around = es.Around(before=80, after=9, steps=[60, 75])
+    es.record(gru, x, around=around, **options)
+    for other in (
+        es.Around(before=80, after=8, steps=[60, 75]),
+        es.Around(before=80, after=9, steps=[60, 76]),
+        None,
+    ):
+        with pytest.raises(ResumeError, match="differs in around: 80 before, 9 after.* and now "):
+            es.record(gru, x, around=other, resume=True, **options)
+    es.record(gru, x, around=es.Around(80, 9, steps=np.array([60, 75])), resume=True, **options)
+
+
+def raise_stop(self):
+    raise StopError
+
+
+def test_a_score_that_fails_loses_no_event(gru, x, tmp_path):
+    calls = []
+
+    def score(chunk, output):
+        calls.append(len(chunk))
+        if len(calls) == 3:
+            raise StopError
+        return (abs(chunk[:, 0, 0]) > 2).astype(float)
+
+    around = es.Around(before=3, after=5, score=score, threshold=0.5)
+    options = {"store": tmp_path / "run.zarr", "around": around, "chunk": 64}
+    with pytest.raises(StopError):
+        es.record(gru, x, **options)
+    got = es.record(gru, x, resume=True, **options)
+    events = np.flatnonzero(abs(x[:, 0, 0]) > 2).tolist()
+    assert len([t for t in events if 128 <= t < 192]) > 0
+    check(got, es.record(gru, x), near(events, 3, 5))
+
+
 def test_labels_and_selections(gru, x, tmp_path):
     time = np.arange(T) * 0.5
     around = es.Around(before=3, after=0, steps=[101])
@@ -109,6 +168,3 @@ def test_what_cannot_mean_anything(gru, x, tmp_path):
         es.record(gru, x, store=tmp_path / "run.zarr", around=around)
     with pytest.raises(SelectionError, match="around= is for recordings that are written"):
         es.record(gru, x, around=around)
-    around = es.Around(1, 1, steps=[3])
-    with pytest.raises(SelectionError, match="only where the length of the sequence is known"):
-        es.record(gru, iter([x]), store=tmp_path / "run.zarr", around=around, resume=True)

@@ -11,9 +11,20 @@ import numpy as np
 import pytest
 
 import everystate as es
-from everystate.errors import CorruptTraceError, IncompleteTraceError, TraceWriteError
+from everystate.errors import (
+    CorruptTraceError,
+    IncompleteTraceError,
+    TraceNotFoundError,
+    TraceWriteError,
+)
 from everystate.testing import importorskip
-from streaming.killing import KILLED, Recording, assert_beginning, assert_whole
+from streaming.killing import (
+    KILLED,
+    Recording,
+    assert_beginning,
+    assert_same_reductions,
+    assert_whole,
+)
 
 importorskip("torch")
 STEPS = 900
@@ -45,6 +56,51 @@ def test_killed_before_a_rename_again_and_again(recording, whole, tmp_path):
     assert reached == sorted(reached)
     assert len({steps for steps in reached if steps > 0}) > 1
     assert_whole(path, whole)
+
+
+@pytest.mark.parametrize("full", [True, False], ids=["beside the trace", "in its place"])
+def test_killed_with_reducers_again_and_again(recording, whole, full, tmp_path):
+    way = {"reduce": True, "full": full, "select": {"variables": ["c", "f"]}}
+    whole, path, reached = whole.map_over_datasets(c_and_f), tmp_path / "run.zarr", []
+    assert recording.run(tmp_path / "whole.zarr", **way) == 0
+    figures, chance = es.open_reductions(tmp_path / "whole.zarr"), random.Random(5)  # noqa: S311
+    assert_as_from_the_trace(figures, whole)
+    renames = recording.renames
+    for _ in range(5):
+        early = chance.randrange(renames // 20, renames // 4)
+        if recording.run(path, rename=early, **way) != KILLED:
+            break
+        reached.append(assert_beginning(path, whole))
+        with pytest.raises((IncompleteTraceError, TraceNotFoundError)):
+            es.open_reductions(path)
+    assert recording.run(path, **way) == 0
+    assert reached == sorted(reached)
+    assert_same_reductions(path, figures)
+    if full:
+        assert_whole(path, whole)
+
+
+def c_and_f(layer):
+    return layer.drop_vars(["h", "i", "g", "o"], errors="ignore")
+
+
+def assert_as_from_the_trace(figures, whole):
+    """Compare with the definitions, in float64, of the trace that was recorded without them."""
+    for leaf in whole.leaves:
+        for name in "cf":
+            x = np.moveaxis(leaf[name].values.astype(np.float64), 1, 0)  # (time, batch, unit)
+            found, flat = figures[f"{leaf.path}/{name}"], x.reshape(-1, x.shape[2])
+            mean = flat.mean(axis=0)
+            np.testing.assert_allclose(found["moments"]["mean"], mean, atol=1e-12)
+            np.testing.assert_allclose(found["moments"]["std"], flat.std(axis=0), atol=1e-12)
+            cov = np.cov(flat.T, bias=True)
+            np.testing.assert_allclose(found["covariance"]["covariance"], cov, atol=1e-12)
+            np.testing.assert_array_equal(found["range"]["max"], flat.max(axis=0))
+            d = x - mean
+            r = (d[:-130] * d[130:]).mean(axis=(0, 1)) / (d**2).mean(axis=(0, 1))
+            np.testing.assert_allclose(found["autocorrelation"].autocorrelation[2], r, atol=1e-12)
+            largest = int(abs(x).max(axis=(1, 2)).argmax())
+            assert found["topsteps"].step[0] == largest
 
 
 def test_a_state_that_is_not_the_marks_would_be_seen(recording, whole, tmp_path):

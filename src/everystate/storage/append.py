@@ -181,7 +181,7 @@ class TraceAppender:
         begun : bool
             Whether blocks that have only begun are written too, as far as they have come.
         """
-        if not self._layers:
+        if not self._layers and carried is None:
             return
         for path, layer in self._layers.items():
             if begun:
@@ -202,6 +202,7 @@ class TraceAppender:
     def finish(self) -> None:
         """Say that the trace is complete, and let it take the place of an older one."""
         self.commit()
+        self._publish()  # without a layer nothing was committed
         for path, layer in self._layers.items():
             if layer.capacity != layer.rows:
                 layer.resize(layer.rows)

@@ -16,12 +16,14 @@ from everystate.errors import (
     EverystateError,
     IncompleteTraceError,
     SelectionError,
+    TraceFormatError,
 )
 from everystate.storage.checked import CheckedStore, missing_files, where
 from everystate.storage.identify import root_attrs
 from everystate.storage.lock import is_being_written
 from everystate.storage.lossy import decoded
 from everystate.storage.mark import Mark
+from everystate.storage.reductions import REDUCTIONS
 from everystate.storage.shared.opening import is_shared, open_shared
 
 Incomplete = Literal["error", "trim"]
@@ -85,7 +87,9 @@ def open_trace(path: str | os.PathLike[str], *, incomplete: Incomplete = "error"
     elif not attrs.get(schema.COMPLETE_ATTR):
         _check_progress(folder, mark, incomplete)
     try:
-        return xr.DataTree.from_dict(_datasets(folder, mark))
+        datasets = _datasets(folder, mark)
+        _check_steps(folder, datasets)
+        return xr.DataTree.from_dict(datasets)
     except EverystateError:
         raise
     except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
@@ -120,9 +124,11 @@ def _is_consolidated(folder: Path) -> bool:
 
 def _check_progress(folder: Path, mark: Mark, incomplete: Incomplete) -> None:
     if not mark.steps_done:
+        again = "Save it again, with overwrite=True."
         raise IncompleteTraceError(
             f"{folder}: the trace is incomplete, {_reason(folder)}: not one block of it was "
-            f"completed ({mark.describe()}). Save it again, with overwrite=True."
+            f"completed ({mark.describe() or 'no layer yet'}). "
+            f"{'Go on with it: resume=True.' if 'step' in mark.carried else again}"
         )
     if incomplete == "error":
         raise IncompleteTraceError(
@@ -154,6 +160,15 @@ def _datasets(folder: Path, mark: Mark | None) -> dict[str, xr.Dataset]:
         dataset = decoded(_open_exactly(store, known)).assign_attrs(mark.attrs.get(path, {}))
         datasets[path] = dataset.isel({schema.TIME: slice(0, steps)}, missing_dims="ignore")
     return datasets
+
+
+def _check_steps(folder: Path, datasets: Mapping[str, xr.Dataset]) -> None:
+    """Refuse a store of reductions alone."""
+    if (folder / REDUCTIONS).exists() and not any(each.data_vars for each in datasets.values()):
+        raise TraceFormatError(
+            f"{folder}: holds reductions alone, no steps. Read them with "
+            f"es.open_reductions({str(folder)!r})."
+        )
 
 
 def _order(known: Iterable[str]) -> Callable[[Hashable], int]:

@@ -1,5 +1,6 @@
 """`Around`: full detail around events only, of a sequence too long to keep all of it."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -63,6 +64,16 @@ class Around:
             raise SelectionError("Around takes either steps=, the events, or score=, what tells.")
         if min(self.before, self.after, *(self.steps if self.steps is not None else ())) < 0:
             raise SelectionError("Around: before, after and steps are whole numbers from 0.")
+
+    @property
+    def described(self) -> str:
+        """What it is, as far as numbers tell, in words that are the same in another process."""
+        steps = (
+            ""
+            if self.steps is None
+            else f", steps {zlib.crc32(repr([*map(int, self.steps)]).encode()):x}"
+        )
+        return f"{self.before} before, {self.after} after, threshold {self.threshold}{steps}"
 
     def events(self, x: Any, y: Any, start: int, stop: int) -> npt.NDArray[np.int64]:
         """Return the events among the steps of one chunk.
@@ -144,18 +155,14 @@ class Windows:
             oldest = stop - self.around.before - self.around.after
             self._events = self._events[self._events >= oldest]
 
-    def dump(self, arrays: list[npt.NDArray[Any]]) -> dict[str, Any]:
-        """Add what is held to `arrays`, to go on from; return how many of each layer they are."""
-        arrays.append(self._events)
-        for held in self._held.values():
-            arrays += [held.steps, *held.variables.values()]
-        return {path: 1 + len(held.variables) for path, held in self._held.items()}
+    def state(self) -> dict[str, Any]:
+        """Return what is held, to go on from."""
+        held = {path: [held.steps, *held.variables.values()] for path, held in self._held.items()}
+        return {"events": self._events, "held": held}
 
-    def load(self, counts: dict[str, int], arrays: list[npt.NDArray[Any]]) -> None:
-        """Hold again what `dump` said."""
-        self._events, rest = arrays[0], arrays[1:]
-        for path, count in counts.items():
-            self._begun[path], rest = rest[:count], rest[count:]
+    def restore(self, state: dict[str, Any]) -> None:
+        """Hold again what `state` returned."""
+        self._events, self._begun = state["events"], state["held"]
 
     def flush(self) -> None:
         """Make what was let through readable."""

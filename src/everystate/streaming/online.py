@@ -13,7 +13,8 @@ from everystate.storage.lossy import check_stored
 from everystate.storage.writing import writing
 from everystate.streaming.options import Streaming
 from everystate.streaming.recorder import StreamRecorder
-from everystate.streaming.sink import Outline, Reductions, TraceSink
+from everystate.streaming.reductions import Reductions
+from everystate.streaming.sink import Outline, TraceSink
 
 
 @contextmanager

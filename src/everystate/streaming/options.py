@@ -30,6 +30,7 @@ class Streaming(TypedDict, total=False):
     stored_as: Literal["float16", "bfloat16", "int8"] | None
     around: Around | None
     reduce: Mapping[str, Any] | Iterable[Any] | Callable[[], Any] | None
+    full: bool
 
 
 def check_known(given: Mapping[str, Any]) -> None:
@@ -55,6 +56,7 @@ def streams(given: Mapping[str, Any]) -> bool:
     if chunk is not None and (type(chunk) is not int or chunk < 1):
         raise SelectionError(f"chunk={chunk!r}: expected an int of steps, 1 or more.")
     if given.get("store") is not None or given.get("reduce") is not None:
+        _check_full(given)
         return True
     for name, value in given.items():
         if value not in (None, False):
@@ -63,6 +65,16 @@ def streams(given: Mapping[str, Any]) -> bool:
                 "store='run.zarr', or what to make of them, reduce=."
             )
     return False
+
+
+def _check_full(given: Mapping[str, Any]) -> None:
+    """Refuse to keep nothing, and to keep what is not to be kept."""
+    if given.get("full", True):
+        return
+    if given.get("reduce") is None:
+        raise SelectionError("full=False keeps no steps: say what to make of them, reduce=.")
+    if given.get("around") is not None:
+        raise SelectionError("full=False keeps no steps, around= some of them: give one of both.")
 
 
 def bytes_of(memory: int | str) -> int:

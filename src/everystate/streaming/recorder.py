@@ -172,7 +172,7 @@ class StreamRecorder(Recorder):
         self.wait()
         if not self.attrs:
             raise self._nothing()
-        for sink in self.sinks:
+        for sink in reversed(self.sinks):  # the trace, the first one, is complete when all is there
             sink.finish()
         for path, attrs in self.attrs.items():
             self._warn(path, attrs, sorted(self._odd.get(path, ())), path)

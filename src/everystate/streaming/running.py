@@ -20,14 +20,15 @@ from everystate.recording.observation import as_numpy
 from everystate.recording.recorder import Progress
 from everystate.recording.selection import Select
 from everystate.recording.stream import Stream
-from everystate.recording.trace import Labels, leaf_path
+from everystate.recording.trace import Labels
 from everystate.storage.carried import Carried
 from everystate.storage.lossy import Stored
 from everystate.storage.mark import Mark
 from everystate.storage.place import Place
 from everystate.streaming import cutting, state
-from everystate.streaming.around import Windows
+from everystate.streaming.around import Around, Windows
 from everystate.streaming.recorder import StreamRecorder
+from everystate.streaming.reductions import Reductions
 from everystate.streaming.sink import TraceSink
 from everystate.streaming.source import Source
 from everystate.streaming.worker import Worker, cores
@@ -67,6 +68,12 @@ class Sequence:
         How numbers are kept (see `everystate.storage.lossy`).
     whole : bool
         Whether it cannot be cut, so that the one chunk is all of it.
+    reducers : dict of str to str
+        What is made of the steps, by name.
+    full : bool
+        Whether the steps themselves are stored.
+    around : Around, optional
+        Which of them. None: all.
     """
 
     model: Any
@@ -79,6 +86,9 @@ class Sequence:
     layers: list[str] = field(default_factory=list)
     stored_as: Stored | None = None
     whole: bool = False
+    reducers: dict[str, str] = field(default_factory=dict)
+    full: bool = True
+    around: Around | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -90,6 +100,9 @@ class Sequence:
             "select": repr(self.select),
             "steps": self.source.steps,
             "stored_as": self.stored_as,
+            "reducers": self.reducers,
+            "full": self.full,
+            "around": None if self.around is None else self.around.described,
             "beginning": zlib.crc32(beginning.tobytes()),
         }
 
@@ -113,6 +126,8 @@ class Run:
         self.facts = sequence.facts
         self.trace: TraceSink | None = None
         self.windows: Windows | None = None
+        self.carried: dict[str, Any] = {}
+        self._in_piece = False
         self.worker = Worker(beside=2 * sequence.stream.threads() <= cores())
         name = model_name(sequence.model)
         self.recorder = StreamRecorder(
@@ -120,9 +135,15 @@ class Run:
         )
         self.done, self.state = 0, None
 
-    def stores(self, trace: TraceSink, windows: Windows | None) -> None:
+    def stores(
+        self, trace: TraceSink, windows: Windows | None, reductions: Reductions | None
+    ) -> None:
         """Say where the trace is stored, so that each chunk is made to count there."""
         self.trace, self.windows = trace, windows
+        if windows is not None:
+            self.carried["windows"] = windows
+        if reductions is not None and not reductions.forgetful:
+            self.carried["reductions"] = reductions
         if trace.place.resumed is not None:
             self._go_on(trace.place, trace.place.resumed)
 
@@ -133,25 +154,23 @@ class Run:
         sequence.layers[:] = carried.facts["layers"]
         self.done, sequence.chunk = carried.step, carried.facts["chunk"]
         self.state = state.load(carried.facts["state"], carried.arrays)
-        if self.windows is not None:
-            held = carried.facts["held"]
-            self.windows.load(held["counts"], carried.arrays[held["from"] :])
+        for name, holder in self.carried.items():
+            holder.restore(state.load(carried.facts[name], carried.arrays))
         self.recorder.steps = dict(carried.facts["layer_steps"])
-        leaves = {path: f"/{leaf_path(path, sequence.layers)}" for path in sequence.layers}
-        self.recorder.attrs = {
-            p: mark.attrs[leaf] for p, leaf in leaves.items() if leaf in mark.attrs
-        }
+        self.recorder.attrs = dict(carried.facts["layer_attrs"])
         sequence.source.skip(carried.step)
 
     def go(self) -> None:
         """Run to the end. Whatever stops it, the chunks that were computed are written."""
         try:
-            with self.sequence.framework[1].observe(self.sequence.model, self.recorder):
-                self._run()
+            if not self.sequence.source.ended:  # else it was stopped behind its last step
+                with self.sequence.framework[1].observe(self.sequence.model, self.recorder):
+                    self._run()
             self.recorder.finish()
         except BaseException:
             with suppress(Exception):  # the first error goes first
-                self._commit()
+                if not self._in_piece:
+                    self._commit()
                 self.worker.wait()
             raise
         finally:
@@ -160,10 +179,12 @@ class Run:
     def _run(self) -> None:
         source, pending = self.sequence.source, deque[Future[Any]]()
         while (x := source.take(self._count())) is not None:
+            self._in_piece = True  # some layers may have its steps, and others not
             output, self.state = self.sequence.stream.step(x, self.state)
             for hand_over in self.recorder.pending:
                 hand_over()
             self._advance(x, output)
+            self._in_piece = False
             if self.sequence.chunk is None:
                 widths = sum(self.recorder.widths.values())
                 self.sequence.chunk = cutting.chunk_steps(self.sequence.memory, widths)
@@ -182,7 +203,7 @@ class Run:
         self.done += x.shape[source.axis]
         if self.windows is not None:
             events = self.windows.around.events(x, output, start, self.done)
-            known = None if self.done == source.steps else self.done
+            known = None if source.ended else self.done  # at the end nothing need be held
             self.worker.submit(self.windows.decide, events, known)
 
     def _count(self) -> int:
@@ -205,9 +226,9 @@ class Run:
 
         def commit(sink: TraceSink, step: int) -> None:
             facts["layer_steps"] = dict(self.recorder.steps)
-            if self.windows is not None:
-                facts["held"] = {"from": len(arrays)}
-                facts["held"]["counts"] = self.windows.dump(arrays)
+            facts["layer_attrs"] = dict(self.recorder.attrs)
+            for name, holder in self.carried.items():
+                facts[name] = state.dump(holder.state(), arrays)
             sink.commit(step, arrays, facts)
 
         return self.worker.submit(commit, self.trace, self.done)
@@ -221,9 +242,9 @@ def check_facts(path: Path, then: Mapping[str, Any], sequence: Sequence) -> None
     """Raise `ResumeError` if a recording to go on with differs from the one that began."""
     for name, now in sequence.facts.items():
         unknown = name == "layers" and not now
-        if then[name] != now and not unknown:
+        if then.get(name) != now and not unknown:
             what = {"beginning": "the first steps of the input", "steps": "the length of the input"}
-            told = "" if name == "beginning" else f": {then[name]} and now {now}"
+            told = "" if name == "beginning" else f": {then.get(name)} and now {now}"
             raise ResumeError(
                 f"{path}: the recording there differs in {what.get(name, name)}{told}. Go on with "
                 "what it began with, or record anew: overwrite=True instead of resume=True."

@@ -12,7 +12,8 @@ from everystate.recording.discovery import framework_of, model_name
 from everystate.recording.recorder import Progress
 from everystate.recording.selection import Select
 from everystate.recording.trace import Labels
-from everystate.storage import open_trace
+from everystate.storage import open_reductions, open_trace
+from everystate.storage.identify import root_attrs
 from everystate.storage.lossy import check_stored
 from everystate.storage.mark import Mark
 from everystate.storage.place import stopped
@@ -20,8 +21,10 @@ from everystate.storage.writing import writing
 from everystate.streaming import cutting
 from everystate.streaming.around import Windows
 from everystate.streaming.options import MEMORY, Streaming, bytes_of
+from everystate.streaming.recorder import Sink
+from everystate.streaming.reductions import Reductions
 from everystate.streaming.running import FIRST, Run, Sequence, check_facts
-from everystate.streaming.sink import Outline, Reductions, TraceSink
+from everystate.streaming.sink import Outline, TraceSink
 from everystate.streaming.source import Source
 from everystate.streaming.stepping import stream_of
 
@@ -44,51 +47,56 @@ def record_long(
     sequence = _planned(model, inputs, select, options)
     _check_time(sequence, labels[0])
     check_stored(options.get("stored_as"))
-    sequence.stored_as = options.get("stored_as")
+    sequence.stored_as, sequence.full = options.get("stored_as"), options.get("full", True)
+    sequence.around, store = options.get("around"), options.get("store")
+    around = sequence.around
     outline = Outline(
         model_name(model),
         sequence.framework[0],
         sequence.layers,
         labels,
-        sequence.total,
+        (lambda path: None) if around is not None else sequence.total,
         stored_as=sequence.stored_as,
+        full=sequence.full,
     )
-    reduce, store = options.get("reduce"), options.get("store")
-    reductions = [] if reduce is None else [Reductions(reduce, outline, int(select.every))]
+    reductions = _reductions(sequence, outline, options)
     if store is None:
+        assert reductions is not None
         _settle(sequence, own_step=bool(options.get("step")))
-        Run(sequence, reductions, labels, progress).go()
-        return reductions[0].result()
-    around = options.get("around")
-    _check_resume(sequence, options)
+        Run(sequence, [reductions], labels, progress).go()
+        return reductions.result()
     path = Path(store)
-    if not (options.get("resume") and _is_complete(path, sequence)):
-        flags = {name: bool(options.get(name)) for name in ("overwrite", "resume")}
-        with writing(path, **flags) as place:
-            if place.resumed is None:
-                _settle(sequence, own_step=bool(options.get("step")))
-            outline = replace(outline, block=sequence.chunk)
-            if around is not None:
-                outline = replace(outline, total=lambda path: None)
-            sink = TraceSink(place, outline)
-            windows = None if around is None else Windows(sink, around)
-            run = Run(sequence, [windows or sink, *reductions], labels, progress)
-            run.stores(sink, windows)
-            run.go()
-    return reductions[0].result() if reductions else open_trace(path)
+    if options.get("resume") and _is_complete(path, sequence):
+        return open_trace(path) if reductions is None else open_reductions(path)
+    flags = {name: bool(options.get(name)) for name in ("overwrite", "resume")}
+    with writing(path, **flags) as place:
+        if place.resumed is None:
+            _settle(sequence, own_step=bool(options.get("step")))
+        sink = TraceSink(place, replace(outline, block=sequence.chunk))
+        windows = None if around is None else Windows(sink, around)
+        sinks: list[Sink] = [windows or sink]
+        if reductions is not None:
+            reductions.store = sink
+            sinks.append(reductions)
+        run = Run(sequence, sinks, labels, progress)
+        run.stores(sink, windows, reductions)
+        run.go()
+    return open_trace(path) if reductions is None else reductions.result()
 
 
-def _check_resume(sequence: Sequence, options: Streaming) -> None:
-    """Refuse to go on with what could not be the same as if it had not been stopped."""
-    if not options.get("resume"):
-        return
-    if options.get("reduce") is not None:
-        raise SelectionError("resume= cannot go on with reduce=: what reducers hold is not stored.")
-    if options.get("around") is not None and sequence.source.steps is None:
+def _reductions(sequence: Sequence, outline: Outline, options: Streaming) -> Reductions | None:
+    """Return what is made of the steps, if anything is."""
+    reduce = options.get("reduce")
+    if reduce is None:
+        return None
+    reductions = Reductions(reduce, outline, int(sequence.select.every))
+    sequence.reducers = reductions.described
+    if options.get("resume") and reductions.forgetful:
         raise SelectionError(
-            "resume= goes on with around= only where the length of the sequence is known. Give an "
-            "array, on disk or in memory, in place of an iterator."
+            f"resume= cannot go on with reduce={reductions.forgetful[0]!r}: it has no state(), "
+            "which returns what it holds as arrays, and no restore(state)."
         )
+    return reductions
 
 
 def _planned(model: Any, inputs: tuple[Any, ...], select: Select, options: Streaming) -> Sequence:
@@ -171,4 +179,4 @@ def _is_complete(path: Path, sequence: Sequence) -> bool:
     if mark is None or not mark.carried or "step" in mark.carried:
         return False
     check_facts(path, mark.carried["facts"], sequence)
-    return bool(open_trace(path).attrs[schema.COMPLETE_ATTR])
+    return bool(root_attrs(path)[schema.COMPLETE_ATTR])

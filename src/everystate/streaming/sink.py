@@ -1,14 +1,13 @@
-"""Where recorded steps go: a trace on disk that grows, or reductions that do not."""
+"""`TraceSink`: where recorded steps go, a trace on disk that grows."""
 
-import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from everystate.errors import InputError, SelectionError
+from everystate.errors import InputError
 from everystate.recording.replay import Recorded
 from everystate.recording.trace import Labels, build_leaf, leaf_path, root_attrs
 from everystate.storage import open_trace
@@ -16,6 +15,7 @@ from everystate.storage.append import TraceAppender
 from everystate.storage.carried import Carried
 from everystate.storage.lossy import ERROR, Stored, encoded
 from everystate.storage.place import Place
+from everystate.storage.reductions import save_reductions
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,8 @@ class Outline:
         Steps that are written together at most.
     stored_as : {"float16", "bfloat16", "int8"}, optional
         How numbers are kept. None: as they are.
+    full : bool
+        Whether the steps themselves are stored. False: what is made of them alone.
     """
 
     model: str
@@ -45,6 +47,7 @@ class Outline:
     total: Callable[[str], int | None] = lambda path: None
     block: int | None = None
     stored_as: Stored | None = None
+    full: bool = True
 
 
 class TraceSink:
@@ -65,9 +68,13 @@ class TraceSink:
         self.place, self.outline = place, outline
         self.appender = TraceAppender(place, root_attrs(outline.model, [outline.framework]))
         self.commits_itself = commits_itself
+        self._begun = place.resumed is not None
 
     def take(self, recorded: Recorded) -> None:
         """Take further steps of one layer; blocks that they complete are written."""
+        self._begun = True
+        if not self.outline.full:
+            return
         group = f"/{leaf_path(recorded.path, self.outline.layers)}"
         leaf = self._kept(group, build_leaf(recorded, *self.outline.labels))
         total = self.outline.total(recorded.path)
@@ -90,7 +97,12 @@ class TraceSink:
 
     def commit(self, step: int, arrays: list[Any], facts: Mapping[str, Any]) -> None:
         """Make everything taken so far count, with what is needed to go on from there."""
-        self.appender.commit(Carried(step, self.appender.rows(), arrays, facts))
+        if self._begun:
+            self.appender.commit(Carried(step, self.appender.rows(), arrays, facts))
+
+    def write_reductions(self, results: xr.DataTree) -> None:
+        """Write what was made of the steps; it is there once the trace is complete."""
+        save_reductions(results, self.place.folder)
 
     def finish(self) -> None:
         """Complete the trace."""
@@ -100,77 +112,6 @@ class TraceSink:
         """Return the trace as far as it has come, from the disk."""
         self.flush()
         return open_trace(self.appender.folder, incomplete="trim")
-
-
-class Reductions:
-    """Makes something small of the steps: one reducer for each variable of each layer.
-
-    Parameters
-    ----------
-    reduce : reducer, or several, or a mapping by name
-        Each with ``update(block, first_step)``, the block of shape (time, batch, unit), and
-        ``result() -> xarray.Dataset``; or a callable that returns one.
-    outline : Outline
-        What is known of the recording.
-    every : int
-        How many steps each recorded one is apart from the next; a reducer whose ``update`` has
-        no argument of that name can be fed every step only.
-    """
-
-    def __init__(self, reduce: Any, outline: Outline, every: int = 1) -> None:
-        self.outline = outline
-        self.makers = {name: _maker(name, given) for name, given in _named(reduce).items()}
-        self.reducers: dict[tuple[str, str, str], Any] = {}
-        self._apart = {"every": every} if every > 1 else {}
-
-    def take(self, recorded: Recorded) -> None:
-        """Update the reducers of one layer."""
-        if not recorded.steps.size:
-            return
-        for variable, block in recorded.variables.items():
-            for name, make in self.makers.items():
-                key = leaf_path(recorded.path, self.outline.layers), variable, name
-                if key not in self.reducers:
-                    self.reducers[key] = make()
-                self.reducers[key].update(block, int(recorded.steps[0]), **self._apart)
-
-    def flush(self) -> None:
-        """Do nothing: the results are always those of all steps."""
-
-    def finish(self) -> None:
-        """Do nothing: the results are always those of all steps."""
-
-    def result(self) -> xr.DataTree:
-        """Return every reducer's result, at ``layer/variable/name``."""
-        nodes = {"/".join(key): reducer.result() for key, reducer in self.reducers.items()}
-        root = xr.Dataset(attrs={"model": self.outline.model})
-        return xr.DataTree.from_dict({"/": root, **nodes})
-
-
-def _named(reduce: Any) -> Mapping[str, Any]:
-    if isinstance(reduce, Mapping):
-        return reduce
-    several = list(reduce) if isinstance(reduce, Iterable) else [reduce]
-    named = {}
-    for given in several:
-        kind = given if isinstance(given, type) else type(given)
-        named[getattr(given, "__name__", kind.__name__).lower()] = given
-    if len(named) < len(several):
-        raise SelectionError("reduce= has several of one kind. Name them: reduce={'name': ...}.")
-    return named
-
-
-def _maker(name: str, given: Any) -> Callable[[], Any]:
-    """Return what makes a new reducer of a kind, from a class, a function or an example."""
-    if hasattr(given, "update") and not isinstance(given, type):
-        return lambda: copy.deepcopy(given)
-    if callable(given):
-        made: Callable[[], Any] = given
-        return made
-    raise SelectionError(
-        f"reduce={name!r} is a {type(given).__name__}: expected a reducer, which has "
-        "update(block, first_step) and result(), or what makes one."
-    )
 
 
 def check_labels(labels: Labels) -> None:

@@ -64,6 +64,14 @@ class Source:
         self._held = [_part(whole, self.axis, count, steps)] if steps > count else []
         return _part(whole, self.axis, 0, count)
 
+    @property
+    def ended(self) -> bool:
+        """Whether there are no more steps; an iterator is asked for its next chunk to tell."""
+        if self._x is not None:
+            return self._next == self.steps
+        self._hold(1)
+        return not self._held
+
     def skip(self, count: int) -> None:
         """Pass over steps that were recorded before."""
         if self._x is not None:

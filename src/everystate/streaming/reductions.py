@@ -1,0 +1,122 @@
+"""`Reductions`: where recorded steps go to be made something small of."""
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import xarray as xr
+
+from everystate.errors import SelectionError
+from everystate.recording.replay import Recorded
+from everystate.recording.trace import leaf_path
+from everystate.streaming.sink import Outline, TraceSink
+
+
+class Reductions:
+    """Makes something small of the steps: one reducer for each variable of each layer.
+
+    Parameters
+    ----------
+    reduce : reducer, or several, or a mapping by name
+        Each with ``update(block, first_step)``, the block of shape (time, batch, unit), and
+        ``result() -> xarray.Dataset``; or a callable that returns one.
+    outline : Outline
+        What is known of the recording.
+    every : int
+        How many steps each recorded one is apart from the next; a reducer whose ``update`` has
+        no argument of that name can be fed every step only.
+
+    Attributes
+    ----------
+    store : TraceSink or None
+        Where the results are written in the end.
+    """
+
+    def __init__(self, reduce: Any, outline: Outline, every: int = 1) -> None:
+        self.outline = outline
+        self.store: TraceSink | None = None
+        self.makers = {name: _maker(name, given) for name, given in _named(reduce).items()}
+        self.reducers: dict[tuple[str, str, str], Any] = {}
+        self._apart = {"every": every} if every > 1 else {}
+
+    def take(self, recorded: Recorded) -> None:
+        """Update the reducers of one layer."""
+        if not recorded.steps.size:
+            return
+        for variable, block in recorded.variables.items():
+            for name, make in self.makers.items():
+                key = leaf_path(recorded.path, self.outline.layers), variable, name
+                if key not in self.reducers:
+                    self.reducers[key] = make()
+                self.reducers[key].update(block, int(recorded.steps[0]), **self._apart)
+
+    def flush(self) -> None:
+        """Do nothing: the results are always those of all steps."""
+
+    def finish(self) -> None:
+        """Write the results, if there is a store."""
+        if self.store is not None:
+            self.store.write_reductions(self.result())
+
+    @property
+    def described(self) -> dict[str, str]:
+        """What each kind of reducer is, in words that are the same in another process."""
+        return {name: _description(make()) for name, make in self.makers.items()}
+
+    @property
+    def forgetful(self) -> list[str]:
+        """The kinds of reducers that cannot hand over what they hold, to go on from."""
+        return [name for name, make in self.makers.items() if not _hands_over(make())]
+
+    def state(self) -> list[Any]:
+        """Return what all reducers hold, to go on from."""
+        return [[*key, reducer.state()] for key, reducer in self.reducers.items()]
+
+    def restore(self, state: list[Any]) -> None:
+        """Go on from what `state` returned."""
+        for layer, variable, name, held in state:
+            reducer = self.makers[name]()
+            reducer.restore(held)
+            self.reducers[layer, variable, name] = reducer
+
+    def result(self) -> xr.DataTree:
+        """Return every reducer's result, at ``layer/variable/name``."""
+        nodes = {"/".join(key): reducer.result() for key, reducer in self.reducers.items()}
+        root = xr.Dataset(attrs={"model": self.outline.model})
+        return xr.DataTree.from_dict({"/": root, **nodes})
+
+
+def _named(reduce: Any) -> Mapping[str, Any]:
+    if isinstance(reduce, Mapping):
+        return reduce
+    several = list(reduce) if isinstance(reduce, Iterable) else [reduce]
+    named = {}
+    for given in several:
+        kind = given if isinstance(given, type) else type(given)
+        named[getattr(given, "__name__", kind.__name__).lower()] = given
+    if len(named) < len(several):
+        raise SelectionError("reduce= has several of one kind. Name them: reduce={'name': ...}.")
+    return named
+
+
+def _maker(name: str, given: Any) -> Callable[[], Any]:
+    """Return what makes a new reducer of a kind, from a class, a function or an example."""
+    if hasattr(given, "update") and not isinstance(given, type):
+        return lambda: copy.deepcopy(given)
+    if callable(given):
+        made: Callable[[], Any] = given
+        return made
+    raise SelectionError(
+        f"reduce={name!r} is a {type(given).__name__}: expected a reducer, which has "
+        "update(block, first_step) and result(), or what makes one."
+    )
+
+
+def _hands_over(reducer: Any) -> bool:
+    return callable(getattr(reducer, "state", None)) and hasattr(reducer, "restore")
+
+
+def _description(reducer: Any) -> str:
+    """Return a reducer's options, or where it says none, its class."""
+    says_none = repr(reducer) == object.__repr__(reducer)
+    return type(reducer).__qualname__ if says_none else repr(reducer)
