@@ -121,7 +121,7 @@ def test_other_windows_are_refused(gru, x, tmp_path):
         es.Around(before=80, after=9, steps=[60, 76]),
         None,
     ):
-        with pytest.raises(ResumeError, match="differs in around: 80 before, 9 after.* and now "):
+        with pytest.raises(ResumeError, match=r"differs in around: 80 before, 9 after.* and now "):
             es.record(gru, x, around=other, resume=True, **options)
     es.record(gru, x, around=es.Around(80, 9, steps=np.array([60, 75])), resume=True, **options)
 

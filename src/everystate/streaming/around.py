@@ -68,11 +68,8 @@ class Around:
     @property
     def described(self) -> str:
         """What it is, as far as numbers tell, in words that are the same in another process."""
-        steps = (
-            ""
-            if self.steps is None
-            else f", steps {zlib.crc32(repr([*map(int, self.steps)]).encode()):x}"
-        )
+        given = [] if self.steps is None else [*map(int, self.steps)]
+        steps = f", {len(given)} steps, {zlib.crc32(repr(given).encode()):x}" if given else ""
         return f"{self.before} before, {self.after} after, threshold {self.threshold}{steps}"
 
     def events(self, x: Any, y: Any, start: int, stop: int) -> npt.NDArray[np.int64]:

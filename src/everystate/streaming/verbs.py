@@ -146,7 +146,12 @@ def record(
         Store only the steps near events: given ones, or those whose score passes a threshold.
     reduce : reducer, several, or mapping by name, optional
         What to make of the steps in place of a trace, or beside it, in constant memory: objects
-        with ``update(block, first_step)`` and ``result()``; each variable gets its own.
+        with ``update(block, first_step)`` and ``result()``; each variable gets its own. With a
+        store the results are kept there, for `everystate.open_reductions`; what the reducers hold
+        is stored with each chunk, so `resume` goes on with them too, if they have ``state()`` and
+        ``restore(state)``.
+    full : bool, default True
+        Whether the store holds the steps themselves. False, with `reduce`: the reductions alone.
 
     Raises
     ------
@@ -157,7 +162,8 @@ def record(
     UncuttableError
         If the model cannot be cut in time, and run whole would need more than `memory`.
     ResumeError
-        If the recording to go on with was of another model, input or selection.
+        If the recording to go on with was of another model, input or selection, or with other
+        reducers or windows.
     TraceWriteError
         If the store is taken, somebody else writes there, or the disk is full.
 
