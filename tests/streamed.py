@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from typer.testing import CliRunner
 
 import everystate as es
@@ -27,6 +28,32 @@ def check(model: Any, x: np.ndarray, folder: Path, **options: Any) -> None:
         assert "state_resets" not in leaf.attrs
     with pytest.raises(AssertionError):
         assert compare(got.map_over_datasets(from_nothing), whole) < 1e-5
+
+
+class StopError(Exception):
+    """Stands for whatever stops a recording."""
+
+
+def check_resumed(model: Any, x: np.ndarray, folder: Path, **options: Any) -> None:
+    """Check that a recording that is stopped and gone on with is the one that was not."""
+    options = {**options, "chunk": 37}
+    whole = es.record(model, x, store=folder / "whole.zarr", **options)
+
+    def stop(done: int, _of: int) -> None:
+        if done > 90:
+            raise StopError
+
+    place = folder / "stopped.zarr"
+    with pytest.raises(StopError):
+        es.record(model, x, store=place, progress=stop, **options)
+    assert es.open_trace(place, incomplete="trim").attrs["complete"] == 0
+    ran = []
+    got = es.record(
+        model, x, store=place, resume=True, progress=lambda done, _: ran.append(done), **options
+    )
+    assert ran[0] > 90
+    for leaf in whole.leaves:
+        xr.testing.assert_identical(got[leaf.path].to_dataset(), leaf.to_dataset())
 
 
 def compare(got: Any, whole: Any) -> float:

@@ -44,9 +44,13 @@ class Stream:
         recurrence forwards in time, with nothing drawn at random, returns the bytes that a step
         takes of all its layers: what they are given, states and gates. Cutting it needs no trial
         then. None: a trial must tell.
+    by : callable
+        Takes a step that the user wrote and returns one whose states are seen, where calls that
+        somebody else makes of the model are not.
     """
 
     step: Step
     time_axis: Callable[[Any], int]
     threads: Callable[[], int] = lambda: 1
     sure: Callable[[Any], float | None] = lambda x: None
+    by: Callable[[Step], Step] = lambda step: step

@@ -116,8 +116,8 @@ def _planned(model: Any, inputs: tuple[Any, ...], select: Select, options: Strea
         raise InputError("the sequence has no steps; there is nothing to record.")
     memory, chunk = bytes_of(options.get("memory", MEMORY)), options.get("chunk")
     select = _resolved(select, source.steps)
-    stream, known = stream if own is None else replace(stream, step=own), list(layers or ())
-    return Sequence(model, framework, select, source, stream, chunk, memory, known)
+    stream = stream if own is None else replace(stream, step=stream.by(own))
+    return Sequence(model, framework, select, source, stream, chunk, memory, list(layers or ()))
 
 
 def _settle(sequence: Sequence, *, own_step: bool) -> None:

@@ -63,6 +63,8 @@ def load(said: Any, arrays: Sequence[npt.NDArray[Any]]) -> Any:
     if said["namespace"] == "numpy":
         return array
     xp = import_module(said["namespace"])
+    if "bits" in said:
+        return xp.asarray(array.view(getattr(xp, said["bits"])))
     restored = xp.asarray(array)
     if "dtype" in said:
         restored = restored.to(said["device"], getattr(xp, said["dtype"]))
@@ -76,5 +78,9 @@ def _dump_array(state: Any, arrays: Arrays) -> Any:
         said |= {"dtype": str(state.dtype).removeprefix("torch."), "device": str(state.device)}
         if said["dtype"] == "bfloat16":
             state = state.float()  # which is exact, and NumPy has it
-    arrays.append(as_numpy(state).copy())
+    array = as_numpy(state).copy()
+    if array.dtype.isbuiltin != 1:  # JAX's bfloat16, which no file holds
+        said["bits"] = array.dtype.name
+        array = array.view(f"u{array.dtype.itemsize}")
+    arrays.append(array)
     return said

@@ -1,11 +1,15 @@
-"""Layers of Flax NNX in chunks of time: the carry is handed on."""
+"""Modules of Flax, NNX and Linen, in chunks of time: the carry of each layer is handed on."""
 
 import numpy as np
 import pytest
 
+import flax_reference as ref
 from everystate.testing import importorskip
 
 importorskip("flax")
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
 import everystate as es
@@ -13,6 +17,8 @@ import streamed
 from everystate.errors import UncuttableError
 
 B, T, D, U = 2, 150, 3, 5
+LITTLE = 10_000
+"""Memory that no sequence here fits into whole."""
 
 
 @pytest.fixture
@@ -20,28 +26,111 @@ def x() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(B, T, D)).astype("float32")
 
 
-@pytest.mark.parametrize("cell", [nnx.LSTMCell, nnx.GRUCell])
-def test_cutting_changes_no_value(x, cell, tmp_path):
-    streamed.check(nnx.RNN(cell(D, U, rngs=nnx.Rngs(1))), x, tmp_path)
-
-
 class Tagger(nnx.Module):
-    """Two layers; whoever calls it with a state gets one back."""
+    """Two layers and what looks at one step; whoever calls it with a state gets one back."""
 
-    def __init__(self, rngs):
+    def __init__(self, seed=2):
+        rngs = nnx.Rngs(seed)
         self.lower = nnx.RNN(nnx.GRUCell(D, 4, rngs=rngs))
+        self.norm = nnx.LayerNorm(4, rngs=rngs)
         self.upper = nnx.RNN(nnx.LSTMCell(4, U, rngs=rngs))
+        nnx.update(self, ref.randomised(nnx.state(self, nnx.Param), seed=4))
 
     def __call__(self, x, state=(None, None)):
         lower, x = self.lower(x, initial_carry=state[0], return_carry=True)
-        upper, x = self.upper(x, initial_carry=state[1], return_carry=True)
+        upper, x = self.upper(self.norm(x), initial_carry=state[1], return_carry=True)
         return x, (lower, upper)
 
 
-def test_a_model_by_a_step_of_ones_own(x, tmp_path):
-    model = Tagger(nnx.Rngs(2))
+class Linen(nn.Module):
+    """Layers made in the call, the lower one under `jax.jit` and time-major."""
+
+    @nn.compact
+    def __call__(self, x, state=None):
+        cell = nn.OptimizedLSTMCell(4)
+        lower = nn.jit(nn.RNN)(cell, time_major=True, return_carry=True)
+        after, x = lower(x, initial_carry=state)
+        return after, nn.RNN(nn.GRUCell(U), time_major=True, name="top")(nn.relu(x))
+
+
+def linen(x) -> nn.Module:
+    variables = Linen().init(jax.random.key(0), x)
+    return Linen().bind(ref.randomised(variables, seed=5))
+
+
+@pytest.mark.parametrize("time_major", [False, True])
+def test_a_layer_alone(time_major, x, tmp_path):
+    cell = nnx.LSTMCell(D, U, rngs=nnx.Rngs(1))
+    x = x.swapaxes(0, 1) if time_major else x
+    streamed.check(nnx.RNN(cell, time_major=time_major), x, tmp_path, memory=LITTLE)
+
+
+def test_a_module_of_nnx(x, tmp_path):
+    model = Tagger()
+    before = nnx.state(model, nnx.Param)
+    streamed.check(model, x, tmp_path, memory=LITTLE)
+    assert jax.tree.all(jax.tree.map(np.array_equal, before, nnx.state(model, nnx.Param)))
+
+
+def test_a_module_of_linen(x, tmp_path):
+    x = x.swapaxes(0, 1)
+    streamed.check_resumed(linen(x), x, tmp_path, memory=LITTLE)
+    got = es.open_trace(tmp_path / "stopped.zarr")
+    whole = es.record(linen(x), x)
+    assert got.groups == whole.groups
+    assert streamed.compare(got, whole) < 1e-6
+
+
+def test_steps_of_ones_own(x, tmp_path):
+    model = Tagger()
     streamed.check(
         model, x, tmp_path, step=lambda x, state: model(x) if state is None else model(x, state)
     )
-    with pytest.raises(UncuttableError, match="other modules by a step of yours"):
-        es.record(model, x, store=tmp_path / "other.zarr", memory=20_000)
+    x = x.swapaxes(0, 1)
+    module = linen(x)
+
+    def step(chunk, state):
+        after, y = module(chunk, None if state is None else state["lower"])
+        return y, {"lower": after}
+
+    select = es.Select(layers="JitRNN_0")
+    options = {"step": step, "chunk": 37, "select": select}
+    got = es.record(module, x, store=tmp_path / "linen.zarr", **options)
+    assert streamed.compare(got, es.record(module, x, select=select)) < 1e-6
+
+
+class Lengths(nnx.Module):
+    def __init__(self):
+        self.rnn = nnx.RNN(nnx.GRUCell(D, U, rngs=nnx.Rngs(0)))
+
+    def __call__(self, x):
+        return self.rnn(x, seq_lengths=jnp.full(B, x.shape[1]))
+
+
+class Loop(nnx.Module):
+    def __init__(self):
+        self.cell = nnx.GRUCell(D, U, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+        h = self.cell.initialize_carry(x[:, 0].shape, nnx.Rngs(0))
+        for t in range(x.shape[1]):
+            h, y = self.cell(h, x[:, t])
+        return y
+
+
+def both_ways():
+    forward, backward = (nnx.RNN(nnx.GRUCell(D, U, rngs=nnx.Rngs(k))) for k in (0, 1))
+    return nnx.Bidirectional(forward, backward)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (both_ways, "/backward reads backwards: it begins at the end"),
+        (Lengths, "rnn is given seq_lengths: its rows end apart"),
+        (Loop, "cell is a cell that is called step by step in a Python loop"),
+    ],
+)
+def test_what_cannot_be_cut(model, said, x, tmp_path):
+    with pytest.raises(UncuttableError, match=said):
+        es.record(model(), x[:, :60], store=tmp_path / "run.zarr", memory=1000)

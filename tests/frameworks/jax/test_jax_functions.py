@@ -210,8 +210,9 @@ def test_what_holds_no_states_is_refused():
         es.record(jax.jit(until_large), X)
     with pytest.raises(UnsupportedModelError, match=r"got the function integrate.*tap_scans"):
         es.unroll(integrate, X)
-    with pytest.raises(UnsupportedModelError, match=r"integrate has is known only once it is cal"):
-        es.record(integrate, X, jnp.zeros((B, D)), reduce=("mean",))
+    stream = es.recording(integrate, along="time", reduce=("mean",))
+    with pytest.raises(UnsupportedModelError, match=r"integrate has is known only once"), stream:
+        pass
 
 
 def double(x):

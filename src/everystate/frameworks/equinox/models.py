@@ -8,7 +8,9 @@ import equinox as eqx
 
 from everystate.frameworks.equinox.cells import places, watching
 from everystate.frameworks.jax.running import WATCHERS, Target, watched_calls
+from everystate.frameworks.jax.streaming import stream_of
 from everystate.recording.recorder import Recorder
+from everystate.recording.stream import Stream
 
 _JITTED: Final[Any] = type(eqx.filter_jit(lambda: None))
 
@@ -31,6 +33,11 @@ def observe(model: eqx.Module, recorder: Recorder) -> AbstractContextManager[obj
 def call(model: Any, inputs: Sequence[Any]) -> object:
     """Call the model once."""
     return model(*inputs)
+
+
+def stream(model: eqx.Module) -> Stream:
+    """Return how to run a model chunk by chunk: its scans along time go on."""
+    return stream_of(model, _target(model), sees_calls=True)
 
 
 def _target(model: Any) -> Target:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Final
 
 import flax.linen as nn
@@ -9,7 +10,9 @@ from flax import nnx
 
 from everystate.frameworks.flax import graphs, linen
 from everystate.frameworks.jax.running import WATCHERS, Target, block_of, observed, watched_calls
+from everystate.frameworks.jax.streaming import stream_of
 from everystate.recording.recorder import Recorder
+from everystate.recording.stream import Stream
 
 _JITTED: Final = type(nnx.jit(lambda: None))
 
@@ -43,6 +46,14 @@ def call(model: Any, inputs: Sequence[Any]) -> object:
     """Call the model once; while it is recorded, with its scans tapped."""
     block = None if isinstance(model, nnx.Module) else block_of(model)
     return model(*inputs) if block is None else block.call(_target(model), inputs)
+
+
+def stream(model: Any) -> Stream:
+    """Return how to run a model chunk by chunk; a module is left as it was."""
+    if not isinstance(model, nnx.Module):
+        return stream_of(model, _target(model))
+    target = replace(graphs.target(model), finish=lambda result: result[0])
+    return stream_of(model, target, sees_calls=True)
 
 
 def _target(model: Any) -> Target:

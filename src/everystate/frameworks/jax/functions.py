@@ -10,8 +10,10 @@ import jax
 
 from everystate.errors import UnsupportedModelError
 from everystate.frameworks.jax.running import Target, block_of, observed
+from everystate.frameworks.jax.streaming import stream_of
 from everystate.recording.custom import is_cell
 from everystate.recording.recorder import Recorder
+from everystate.recording.stream import Stream
 
 _JITTED: Final = type(jax.jit(lambda: None))
 _FOREIGN: Final = ("keras", "onnxruntime", "tensorflow", "tf_keras", "torch")
@@ -47,6 +49,11 @@ def call(model: Callable[..., Any], inputs: Sequence[Any]) -> object:
         return model(*inputs)
     pure = isinstance(model, _JITTED)  # so its user says
     return block.call(Target(model, key=model if pure else None), inputs)
+
+
+def stream(model: Callable[..., Any]) -> Stream:
+    """Return how to run a function chunk by chunk: its scans along time go on."""
+    return stream_of(model, Target(model))
 
 
 def unroll(layer: Any, *inputs: Any, **options: Any) -> object:

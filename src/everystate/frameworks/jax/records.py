@@ -64,6 +64,9 @@ class FoundScan:
         What was found in its body; each array has the scan's own time in front.
     ran : array of bool
         Whether it ran: a branch of ``lax.cond`` that was not taken does not.
+    final : list of array
+        What goes on in the next chunk of a sequence that is cut in time: its last carry, as far
+        as it moves. Empty elsewhere.
     names : tuple of str
         Names of what is carried, as far as the function's own arguments tell.
     tags : tuple of Tagged
@@ -74,6 +77,9 @@ class FoundScan:
         Where its body was defined.
     reverse : bool
         Whether it runs from the last step to the first.
+    place : int or None
+        Its place among the outermost scans of a function, in order of evaluation; None where
+        these are not counted, and of scans within other things.
     """
 
     initial: list[Array]
@@ -83,12 +89,14 @@ class FoundScan:
     stacked: list[Array]
     inner: "list[FoundTag | FoundScan | Untapped]"
     ran: Array
+    final: list[Array]
     sources: tuple[int | None, ...] = field(metadata={"static": True})
     names: tuple[str, ...] = field(metadata={"static": True})
     tags: tuple[Tagged, ...] = field(metadata={"static": True})
     scope: str = field(metadata={"static": True})
     source: str = field(metadata={"static": True})
     reverse: bool = field(metadata={"static": True})
+    place: int | None = field(metadata={"static": True})
 
 
 @jax.tree_util.register_dataclass

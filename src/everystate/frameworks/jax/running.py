@@ -8,6 +8,7 @@ from typing import Any, Final
 import jax
 
 from everystate.frameworks.jax.observations import observations
+from everystate.frameworks.jax.records import Found
 from everystate.frameworks.jax.scans import check_tapped, nothing_in
 from everystate.frameworks.jax.swapping import as_it_was, watched
 from everystate.frameworks.jax.tracing import Arguments, Compiled, Traced, Watching, trace
@@ -94,10 +95,15 @@ class Block:
         given = Arguments((*target.args, *inputs), named)
         program = self._program(target, given)
         result, found = program.run(given.arrays)
+        traced = program if isinstance(program, Traced) else program.traced
+        self.hand_over(found, target, traced)
+        return target.finish(result)
+
+    def hand_over(self, found: Sequence[Found], target: Target, traced: Traced) -> None:
+        """Hand what was found in a call of a model to the recorder; raises as `call` does."""
         check_tapped(target.fn, found)
         seen = observations(found, target.name)
         if not seen:
-            traced = program if isinstance(program, Traced) else program.traced
             raise nothing_in(target.fn, traced, found)
         recorder = self.recorder
         recorder.select.check_layers([s.path for s in seen])
@@ -107,7 +113,6 @@ class Block:
                 recorder.observe(s)
         finally:
             recorder.end_run()
-        return target.finish(result)
 
     def _program(self, target: Target, given: Arguments) -> Traced | Compiled:
         """Return the function with its scans tapped: the one of the last call, if that serves."""

@@ -14,6 +14,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 from jax.sharding import PartitionSpec
 
+from everystate.frameworks.jax.carries import Scope
 from everystate.frameworks.jax.devices import gathered
 from everystate.frameworks.jax.internals import (
     argument_names,
@@ -27,29 +28,7 @@ from everystate.frameworks.jax.records import Found, FoundScan, FoundTag, Tagged
 from everystate.frameworks.jax.tags import tag_p
 
 Values = list[Any]
-Rule = Callable[[JaxprEqn, Values, "Scope"], tuple[Values, list[Found]]]
-
-
-class Scope:
-    """Where an equation is: in which name scope, and within which scan's body.
-
-    Parameters
-    ----------
-    names : str
-        JAX's name stack around the function at hand.
-    body : bool
-        Whether this is the body of a scan, which is compiled as one: a `jax.jit` in it need not
-        be kept apart.
-    """
-
-    def __init__(self, names: str = "", *, body: bool = False) -> None:
-        self.names, self.body = names, body
-
-    def at(self, eqn: JaxprEqn, *, body: bool | None = None) -> "Scope":
-        """Return the scope inside an equation."""
-        own = str(eqn.source_info.name_stack)
-        names = "/".join(part for part in (self.names, own) if part)
-        return Scope(names, body=self.body if body is None else body)
+Rule = Callable[[JaxprEqn, Values, Scope], tuple[Values, list[Found]]]
 
 
 def evaluate(jaxpr: ClosedJaxpr, args: Sequence[Any], scope: Scope) -> tuple[Values, list[Found]]:
@@ -140,8 +119,11 @@ def _scan(eqn: JaxprEqn, values: Values, scope: Scope) -> tuple[Values, list[Fou
     p = eqn.params
     given, carried = p["num_consts"], p["num_consts"] + p["num_carry"]
     consts, initial, xs = values[:given], values[given:carried], values[carried:]
-    body_jaxpr, inside = p["jaxpr"], scope.at(eqn, body=True)
-    seen: dict[str, Any] = {}
+    body_jaxpr, inside = p["jaxpr"], scope.apart(eqn, body=True)
+    seen: dict[str, Any] = {"place": None}
+    going_on: list[int] = []
+    if scope.carries is not None:
+        seen["place"], initial, going_on = scope.carries.begin(eqn, initial)
 
     def body(before: Values, x: Values) -> tuple[Values, Any]:
         results, found = evaluate(body_jaxpr, [*consts, *before, *x], inside)
@@ -169,6 +151,7 @@ def _scan(eqn: JaxprEqn, values: Values, scope: Scope) -> tuple[Values, list[Fou
     final, (ys, own, stacked, inner) = jax.lax.scan(body, initial, xs, **options)
     rest = iter(own)
     stacks = [ys[seen["shared"][k]] if k in seen["shared"] else next(rest) for k in seen["held"]]
+    seen["final"] = [final[k] for k in going_on]
     found = _found_scan(eqn, scope, seen, (initial, stacks, xs, consts, stacked, inner))
     return [*final, *ys], [found]
 
@@ -201,6 +184,8 @@ def _found_scan(eqn: JaxprEqn, scope: Scope, seen: dict[str, Any], arrays: Any) 
         stacked=stacked,
         inner=[below(f) for f in inner],
         ran=jax.numpy.ones((), bool),
+        final=seen["final"],
+        place=seen["place"],
         sources=(None,) * len(kept["constant"]),
         names=tuple(names[k] for k in held),
         tags=tuple(now(t) for t in tags),
@@ -255,7 +240,7 @@ def _remat(eqn: JaxprEqn, values: Values, scope: Scope) -> tuple[Values, list[Fo
 
 def _cond(eqn: JaxprEqn, values: Values, scope: Scope) -> tuple[Values, list[Found]]:
     """Return what is found in every branch of ``lax.cond``, absent but of the one that runs."""
-    branches, inside = eqn.params["branches"], scope.at(eqn)
+    branches, inside = eqn.params["branches"], scope.apart(eqn)
     index, *args = values
     shapes = [jax.eval_shape(partial(evaluate, b, scope=inside), args)[1] for b in branches]
 
@@ -271,9 +256,12 @@ def _cond(eqn: JaxprEqn, values: Values, scope: Scope) -> tuple[Values, list[Fou
 
 
 def _custom_derivative(eqn: JaxprEqn, values: Values, scope: Scope) -> tuple[Values, list[Found]]:
-    """Bind a function with its own derivative as it is, and run it again for its states."""
-    _, found = evaluate(closed(eqn.params["call_jaxpr"]), values, scope.at(eqn))
-    return bind(eqn, values), found
+    """Bind a function with its own derivative as it is, and run it again for its states.
+
+    In a sequence that is cut, only its states at hand are right, and nobody asks for derivatives.
+    """
+    results, found = evaluate(closed(eqn.params["call_jaxpr"]), values, scope.at(eqn))
+    return (bind(eqn, values) if scope.carries is None else results), found
 
 
 def _opened(eqn: JaxprEqn, values: Values, scope: Scope) -> tuple[Values, list[Found]]:
@@ -294,7 +282,7 @@ def _while(eqn: JaxprEqn, values: Values, scope: Scope) -> tuple[Values, list[Fo
 
 def _shard_map(eqn: JaxprEqn, values: Values, scope: Scope) -> tuple[Values, list[Found]]:
     """Keep a ``shard_map``; what each device finds goes out side by side, as rows."""
-    p, inside = eqn.params, scope.at(eqn)
+    p, inside = eqn.params, scope.apart(eqn)
     axes = tuple(name for name in p["mesh"].axis_names if name in p["newly_manual_axes"])
     seen: dict[str, Any] = {}
 

@@ -9,9 +9,12 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
+from everystate.frameworks.jax.carries import Carries, Scope
 from everystate.frameworks.jax.internals import closed, fresh_trace, source_of
 from everystate.frameworks.jax.records import Found
-from everystate.frameworks.jax.tap import Scope, evaluate, functions_of
+from everystate.frameworks.jax.tap import evaluate, functions_of
+
+Along = Mapping[int, Sequence[Any] | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +40,32 @@ class Traced:
         results, found = jax.tree.map(as_array, evaluate(self.jaxpr, arrays, Scope()))
         return self._result(results), found
 
-    def compiled(self, arrays: Sequence[Any]) -> "Compiled":
-        """Return it with its scans tapped once and for all, to be run as often as one likes."""
+    def compiled(self, arrays: Sequence[Any], along: Along | None = None) -> "Compiled":
+        """Return it with its scans tapped once and for all, to be run as often as one likes.
+
+        Parameters
+        ----------
+        arrays : sequence of array
+            Arguments as those that it will be given.
+        along : mapping, optional
+            What those scans begin with that go on from chunk to chunk, as of `Carries`; when it
+            is run, such arrays are given behind the arguments.
+        """
         seen: dict[str, Any] = {}
 
-        def flat(*arrays: Any) -> list[Any]:
-            leaves, seen["treedef"] = jax.tree.flatten(evaluate(self.jaxpr, arrays, Scope()))
+        def flat(arrays: Sequence[Any], along: Along | None) -> list[Any]:
+            scope = Scope(carries=None if along is None else Carries(along))
+            leaves, seen["treedef"] = jax.tree.flatten(evaluate(self.jaxpr, arrays, scope))
             return leaves
 
-        return Compiled(self, jax.make_jaxpr(flat)(*arrays), seen["treedef"])
+        return Compiled(self, jax.make_jaxpr(flat)(arrays, along), seen["treedef"])
+
+    def found(self, arrays: Sequence[Any]) -> list[Found]:
+        """Return what is in it, with shapes in the place of arrays; nothing is computed."""
+        shapes: list[Found] = jax.eval_shape(
+            lambda arrays: evaluate(self.jaxpr, arrays, Scope(carries=Carries()))[1], list(arrays)
+        )
+        return shapes
 
     def _result(self, arrays: Sequence[Any]) -> Any:
         filled = iter(arrays)

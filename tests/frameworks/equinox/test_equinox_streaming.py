@@ -1,0 +1,66 @@
+"""Modules of Equinox in chunks of time: their scans go on, whatever cells they step."""
+
+import numpy as np
+import pytest
+
+from everystate.testing import importorskip
+
+eqx = importorskip("equinox")
+import jax
+import jax.numpy as jnp
+
+import everystate as es
+import streamed
+from everystate.errors import UncuttableError
+
+T, B, D, U, K = 150, 2, 3, 5, 4
+LITTLE = 10_000
+"""Memory that no sequence here fits into whole."""
+
+
+@pytest.fixture
+def x() -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(T, B, D)).astype("float32")
+
+
+class Stack(eqx.Module):
+    """A scan that steps two cells over a batch, and another above it."""
+
+    lstm: eqx.nn.LSTMCell
+    gru: eqx.nn.GRUCell
+    top: eqx.nn.GRUCell
+    reverse: bool = False
+
+    def __init__(self, reverse=False):
+        keys = jax.random.split(jax.random.key(0), 3)
+        self.lstm = eqx.nn.LSTMCell(D, U, key=keys[0])
+        self.gru = eqx.nn.GRUCell(U, K, key=keys[1])
+        self.top = eqx.nn.GRUCell(K, U, key=keys[2])
+        self.reverse = reverse
+
+    def __call__(self, xs):
+        def both(state, x):
+            lower = jax.vmap(self.lstm)(x, state[0])
+            upper = jax.vmap(self.gru)(lower[0], state[1])
+            return (lower, upper), upper
+
+        def above(state, x):
+            h = jax.vmap(self.top)(x, state)
+            return h, h
+
+        begin = (jnp.full((B, U), 0.1), jnp.full((B, U), -0.4)), jnp.ones((B, K))
+        ys = jax.lax.scan(both, begin, xs)[1]
+        return jax.lax.scan(above, jnp.full((B, U), 0.2), jax.nn.relu(ys), reverse=self.reverse)[1]
+
+
+def test_cutting_changes_no_value(x, tmp_path):
+    streamed.check(Stack(), x, tmp_path, memory=LITTLE)
+
+
+def test_goes_on_where_it_was_stopped(x, tmp_path):
+    streamed.check_resumed(eqx.filter_jit(Stack()), x, tmp_path, memory=LITTLE)
+
+
+def test_what_cannot_be_cut(x, tmp_path):
+    with pytest.raises(UncuttableError, match=r"a scan \(above .*\) reads backwards"):
+        es.record(Stack(reverse=True), x, store=tmp_path / "run.zarr", memory=LITTLE)
