@@ -41,7 +41,7 @@ ALLOWED = {
     "errors.py": set(),
     "schema.py": set(),
     "cells": {"numpy", "array_api_compat"},
-    "recording": {"numpy", "array_api_compat", "xarray"},
+    "recording": {"numpy", "array_api_compat", "threadpoolctl", "xarray"},
     "storage": {"numpy", "xarray", "zarr"},
     "streaming": {"numpy", "array_api_compat", "xarray"},
     "analysis": {"numpy", "array_api_compat", "xarray"},

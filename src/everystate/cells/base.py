@@ -75,6 +75,15 @@ class Cell(ABC):
     memory: ClassVar[tuple[str, ...]] = ()
     """The states that a replay must scan for, because the layer's output does not show them."""
 
+    def __init_subclass__(cls) -> None:
+        """Take no `gates_at` of equations that a class further down replaces by an `evolve`."""
+        super().__init_subclass__()
+        places = {
+            n: [n in vars(c) for c in cls.__mro__].index(True) for n in ("evolve", "gates_at")
+        }
+        if places["evolve"] < places["gates_at"]:
+            cls.gates_at = Cell.gates_at  # type: ignore[method-assign]
+
     @property
     def variables(self) -> tuple[str, ...]:
         """States, then gates: all that a step computes."""
@@ -203,6 +212,24 @@ class Cell(ABC):
         dict
             `variables` by name, each of shape (time, batch, units), after each step.
         """
+
+    def gates_at(self, w: Weights, a_x: Array, a_h: Array) -> dict[str, Array] | None:
+        """Return every gate of a stretch of steps, if they do not depend on `memory`; else None.
+
+        Parameters
+        ----------
+        w : Weights
+            The cell's weights.
+        a_x, a_h : array, shape (time, batch, gates * units)
+            As `evolve` takes them.
+
+        Returns
+        -------
+        dict, optional
+            `gates` by name, each of shape (time, batch, units). A cell with a memory that
+            returns them is evolved by `from_gates`, and its gates are computed in any order.
+        """
+        return None
 
     def from_gates(self, w: Weights, gates: States, before: States) -> dict[str, Array]:
         """Return every state of a stretch of steps whose gates are known.

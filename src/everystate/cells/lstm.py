@@ -75,16 +75,15 @@ class LSTM(Cell):
 
     def evolve(self, w: Weights, a_x: Array, a_h: Array, before: States) -> dict[str, Array]:
         """Return h, c, i, f, g, o of a stretch of steps (see `Cell.evolve`)."""
-        a_i, a_f, a_g, a_o = split(a_x + a_h, 4)
-        a_f = a_f + self.forget_bias if self.forget_bias else a_f
-        g = bounded(activation(self.activation), self.gate_clip)(a_g)
         if w.peephole is None:
-            i, o = self._gate(a_i), self._gate(a_o)
-            f = 1.0 - i if self.coupled else self._gate(a_f)
+            gates = self._gates(a_x + a_h)
         else:
-            i, f, o = self._through_peepholes(w.peephole, (a_i, a_f, a_o), g, before["c"])
-        gates = {"i": i, "f": f, "g": g, "o": o}
+            gates = self._through_peepholes(w.peephole, a_x + a_h, before["c"])
         return {**self.from_gates(w, gates, before), **gates}
+
+    def gates_at(self, w: Weights, a_x: Array, a_h: Array) -> dict[str, Array] | None:
+        """Return i, f, g, o of a stretch of steps; None with peepholes (see `Cell.gates_at`)."""
+        return self._gates(a_x + a_h) if w.peephole is None else None
 
     def from_gates(self, w: Weights, gates: States, before: States) -> dict[str, Array]:
         """Return h and c of a stretch of steps whose gates are known (see `Cell.from_gates`)."""
@@ -98,19 +97,32 @@ class LSTM(Cell):
             return h
         return clip(h @ w.projection.T, self.projection_clip)
 
+    def _gates(self, a: Array) -> dict[str, Array]:
+        a_i, a_f, a_g, a_o = split(a, 4)
+        i = self._gate(a_i)
+        f = 1.0 - i if self.coupled else self._gate(self._biased(a_f))
+        return {"i": i, "f": f, "g": self._candidate(a_g), "o": self._gate(a_o)}
+
     def _gate(self, a: Array) -> Array:
         return bounded(activation(self.recurrent_activation), self.gate_clip)(a)
 
-    def _through_peepholes(
-        self, peephole: Array, a: tuple[Array, Array, Array], g: Array, c: Array
-    ) -> tuple[Array, ...]:
+    def _candidate(self, a: Array) -> Array:
+        return bounded(activation(self.activation), self.gate_clip)(a)
+
+    def _biased(self, a_f: Array) -> Array:
+        return a_f + self.forget_bias if self.forget_bias else a_f
+
+    def _through_peepholes(self, peephole: Array, a: Array, c: Array) -> dict[str, Array]:
         p_i, p_f, p_o = peephole
+        a_i, a_f, a_g, a_o = split(a, 4)
+        g = self._candidate(a_g)
         steps = []
-        for a_i, a_f, a_o, g_t in zip(*a, g, strict=True):
-            i = self._gate(a_i + p_i * c)
-            f = 1.0 - i if self.coupled else self._gate(a_f + p_f * c)
+        for a_it, a_ft, a_ot, g_t in zip(a_i, self._biased(a_f), a_o, g, strict=True):
+            i = self._gate(a_it + p_i * c)
+            f = 1.0 - i if self.coupled else self._gate(a_ft + p_f * c)
             c = clip(f * c + i * g_t, self.cell_clip)
-            o = self._gate(a_o + p_o * c)
+            o = self._gate(a_ot + p_o * c)
             steps.append((i, f, o))
         xp = array_namespace(g)
-        return tuple(xp.stack(variable) for variable in zip(*steps, strict=True))
+        i, f, o = (xp.stack(variable) for variable in zip(*steps, strict=True))
+        return {"i": i, "f": f, "g": g, "o": o}

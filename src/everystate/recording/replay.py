@@ -17,6 +17,7 @@ from everystate.recording.selection import Plan
 from everystate.recording.skipping import blanked, spread
 from everystate.recording.stretches import in_processing_order, of_units, stretches
 from everystate.recording.verify import Verification
+from everystate.recording.workers import workers
 
 
 @dataclass(eq=False)
@@ -155,13 +156,14 @@ def _replayed(
         steps = range(seen.steps - 1 - steps[-1], seen.steps - steps[0], steps.step)
     check = Verification(ahead, _computable_units(ahead, plan))
     kept = {name: _empty(seen, plan, name, len(steps)) for name in hidden}
-    for block, values in stretches(check.seen, steps, check.units):
-        check.compare(values, block)
-        to, among = _places(block, steps)
-        for name in hidden:
-            chosen = as_numpy(values[name])[among]
-            units = _units(seen, plan, name) if check.units is None else None
-            kept[name][to] = of_units(chosen, units)
+    with workers() as pool:
+        for block, values in stretches(check.seen, steps, check.units, pool):
+            check.compare(values, block)
+            to, among = _places(block, steps)
+            for name in hidden:
+                chosen = as_numpy(values[name])[among]
+                units = _units(seen, plan, name) if check.units is None else None
+                kept[name][to] = of_units(chosen, units)
     if seen.skipped is not None:
         kept = spread(kept, _initial(seen, plan), ahead)
     if seen.reverse:

@@ -4,17 +4,21 @@ Time is cut into blocks that fit the processor's cache, which also bounds the wo
 whatever the length of the sequence.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, is_numpy_array
 
 from everystate.cells import Weights
 from everystate.cells.activations import Array
 from everystate.recording.observation import Observation, turn
+from everystate.recording.workers import Workers
+
+Rest = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+"""What computes the variables of a block, given the memory before its first step."""
 
 BLOCK_BYTES: Final = 1 << 20
 """Gates of one block: small enough for the cache between the products and the scan."""
@@ -39,7 +43,10 @@ def in_processing_order(seen: Observation) -> Observation:
 
 
 def stretches(
-    seen: Observation, steps: range, units: npt.NDArray[np.int64] | None
+    seen: Observation,
+    steps: range,
+    units: npt.NDArray[np.int64] | None,
+    workers: Workers | None = None,
 ) -> Iterator[tuple[slice, Mapping[str, Array]]]:
     """Evolve the cell block by block.
 
@@ -51,6 +58,9 @@ def stretches(
         Which steps are wanted. Those between are computed only if the cell has to scan.
     units : ndarray of int, optional
         Which units are wanted, of a cell whose units can be evolved apart. None: all.
+    workers : Workers, optional
+        Who computes what needs no memory, for NumPy arrays. None: the caller's thread, like
+        the rest.
 
     Yields
     ------
@@ -68,22 +78,46 @@ def stretches(
     own = w if units is None else cell.take_units(w, units)
     state = {name: of_units(seen.initial[name], units) for name in cell.memory}
     rows = _block_steps(seen)
-    for start in range(first, steps[-1] + 1, rows * stride):
-        block = slice(start, min(start + rows * stride, steps[-1] + 1), stride)
-        if seen.previous is not None:
-            yield block, _stepped(seen, own, block, units)
-            continue
-        h = _before(h_all, seen.initial["h"], block)
-        before = {**state, "h": of_units(h, units)}
-        if seen.shows_gates:
-            gates = {name: of_units(seen.observed[name][block], units) for name in cell.gates}
-            values = cell.from_gates(own, gates, before)
-        else:
-            assert seen.inputs is not None
-            a_x = cell.from_input(own, seen.inputs[block])
-            values = cell.evolve(own, a_x, cell.from_state(own, h), before)
+    blocks = [
+        slice(start, min(start + rows * stride, steps[-1] + 1), stride)
+        for start in range(first, steps[-1] + 1, rows * stride)
+    ]
+
+    def begun(block: slice) -> Rest:
+        return _begun(seen, own, block, units)
+
+    if workers is None or len(blocks) == 1 or not is_numpy_array(h_all):
+        rests: Iterable[tuple[slice, Rest]] = ((block, begun(block)) for block in blocks)
+    else:
+        rests = workers.map(begun, blocks)
+    for block, rest in rests:
+        values = rest(state)
         state = {name: values[name][-1] for name in cell.memory}
         yield block, values
+
+
+def _begun(
+    seen: Observation, w: Weights, block: slice, units: npt.NDArray[np.int64] | None
+) -> Rest:
+    """Compute of a block what needs no memory; return what computes the rest."""
+    cell = seen.equations[0]
+    if seen.previous is not None:
+        values = _stepped(seen, w, block, units)
+        return lambda memory: values
+    h = _before(seen.observed["h"], seen.initial["h"], block)
+    known = {"h": of_units(h, units)}
+    if seen.shows_gates:
+        shown = {name: of_units(seen.observed[name][block], units) for name in cell.gates}
+        return lambda memory: cell.from_gates(w, shown, {**memory, **known})
+    assert seen.inputs is not None
+    a_x, a_h = cell.from_input(w, seen.inputs[block]), cell.from_state(w, h)
+    if not cell.memory:
+        values = cell.evolve(w, a_x, a_h, known)
+        return lambda memory: values
+    gates = cell.gates_at(w, a_x, a_h)
+    if gates is None:
+        return lambda memory: cell.evolve(w, a_x, a_h, {**memory, **known})
+    return lambda memory: {**cell.from_gates(w, gates, {**memory, **known}), **gates}
 
 
 def _before(h: Array, initial: Array, block: slice) -> Array:

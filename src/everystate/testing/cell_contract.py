@@ -122,6 +122,12 @@ class CellContract:
         part = {name: a[..., units] for name, a in self.expected().items()}
         assert_close(self.evolved(units=units), part, self.tolerance, "units 3 and 1")
 
+    def test_gates_ahead_are_the_gates(self) -> None:
+        """What `Cell.gates_at` returns, if anything, is what `Cell.evolve` does."""
+        found = self.evolved(ahead=True)
+        expected = {name: a for name, a in self.expected().items() if name in found}
+        assert_close(found, expected, self.tolerance, "gates ahead")
+
     def test_a_replay_is_verified_both_ways(self) -> None:
         """Forwards and backwards: what was hidden is the oracle's, and the error was small."""
         for reverse in (False, True):
@@ -223,8 +229,12 @@ class CellContract:
         *,
         weights: Weights | None = None,
         units: Tensor | None = None,
+        ahead: bool = False,
     ) -> dict[str, Any]:
-        """Return what `Cell.evolve` makes of the sequence, whose ``h`` is the oracle's."""
+        """Return what `Cell.evolve` makes of the sequence, whose ``h`` is the oracle's.
+
+        Or, `ahead`, what `Cell.gates_at` makes of it.
+        """
         w = _weights(self.weights() if weights is None else weights, asarray)
         initial, h = self.initial(), self.expected()[schema.H]
         h = asarray(np.concatenate([initial[schema.H][None], h[:-1]]))
@@ -234,7 +244,11 @@ class CellContract:
             before = {name: a[..., units] for name, a in before.items()}
             w = self.cell.take_units(w, units)
         a_x, a_h = self.cell.from_input(w, asarray(self.inputs())), self.cell.from_state(w, h)
-        return {n: np.asarray(a) for n, a in self.cell.evolve(w, a_x, a_h, before).items()}
+        if ahead:
+            found = self.cell.gates_at(w, a_x, a_h) or {}
+        else:
+            found = self.cell.evolve(w, a_x, a_h, before)
+        return {n: np.asarray(a) for n, a in found.items()}
 
     def replayed(self, shown: Arrays, reverse: bool) -> Recorded:
         """Record a layer of this cell that shows its ``h`` alone."""
