@@ -433,7 +433,7 @@ def test_options_that_mean_nothing(tmp_path):
         es.record(model, x, memory="1GB")
     with pytest.raises(SelectionError, match="memory='much': expected an amount such as '512MB'"):
         es.record(model, x, memory="much", store=tmp_path / "run.zarr")
-    with pytest.raises(InputError, match="a model of one input, the sequence; got 2"):
+    with pytest.raises(InputError, match="take one input, the sequence; got 2"):
         es.record(model, x, torch.zeros(1, B, U), store=tmp_path / "run.zarr")
     with pytest.raises(NothingRecordedError):
         es.record(model, x, store=tmp_path / "run.zarr", step=lambda chunk, state: (None, None))

@@ -17,7 +17,7 @@ causal is `sure`, and spares that; each chunk of it is still replayed from the s
 with, and verified at every step, and a state that was not carried on is warned of.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,13 @@ class Stream:
     by : callable
         Takes a step that the user wrote and returns one whose states are seen, where calls that
         somebody else makes of the model are not.
+    named : callable, optional
+        Takes the name of an input, and the other inputs by their names; returns how to run the
+        model on chunks of the one, given all of the others with each. None: its inputs have no
+        names.
+    call : callable, optional
+        Runs the model once on the whole of what `step` takes in chunks. None: the framework
+        module's own `call` does.
     """
 
     step: Step
@@ -54,3 +61,5 @@ class Stream:
     threads: Callable[[], int] = lambda: 1
     sure: Callable[[Any], float | None] = lambda x: None
     by: Callable[[Step], Step] = lambda step: step
+    named: Callable[[str, Mapping[str, Any]], "Stream"] | None = None
+    call: Callable[[Any], object] | None = None

@@ -1,15 +1,12 @@
 """Which axis of a model's input is time, where only running the model tells."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from everystate.errors import EverystateError, InputError
-from everystate.recording.recorder import Recorder
-from everystate.recording.selection import Select
 
 ORDER: Final = (1, 0, 2)
 """Axes, the likeliest first."""
@@ -19,15 +16,13 @@ MUCH: Final = 4096
 """An axis longer than this is no batch, nor are there as many features; `SHORT` of it is run."""
 SHORT: Final = 48
 
-Observe = Callable[[Recorder], AbstractContextManager[object]]
 Ones = npt.NDArray[Any]
 
 
 def time_axis_of(
     x: Any,
     sizes: Sequence[int | None] | None,
-    observe: Observe,
-    call: Callable[[Ones], object],
+    steps_of: Callable[[Ones], set[int]],
     name: str,
 ) -> int:
     """Return which axis of an input is time: the one that all layers take as many steps of.
@@ -41,8 +36,8 @@ def time_axis_of(
     sizes : sequence of int or None, optional
         The size that the model demands of each axis; None where any will do. None for all: it
         demands nothing.
-    observe, call : callable
-        How the model is observed by a `Recorder`, and called on an array.
+    steps_of : callable
+        Runs the model on an array; returns how many steps its layers took.
     name : str
         What the model is called in messages.
 
@@ -55,11 +50,8 @@ def time_axis_of(
     sizes = [None] * len(x.shape) if sizes is None else sizes
     fails: EverystateError | None = None
     for axis, shape in _attempts(x.shape, sizes):
-        recorder = Recorder(name, "everystate", Select(variables="states"))
         try:
-            with observe(recorder):
-                call(np.ones(shape, x.dtype))
-            steps = {leaf.sizes["time"] for leaf in recorder.trace.leaves}
+            steps = steps_of(np.ones(shape, x.dtype))
         except EverystateError as error:
             fails = error
             continue

@@ -25,9 +25,10 @@ from everystate.errors import EverystateWarning, InputError, UncuttableError
 from everystate.recording.discovery import Framework
 from everystate.recording.recorder import Recorder
 from everystate.recording.selection import Select
-from everystate.recording.stream import Step
+from everystate.recording.stream import Step, Stream
 from everystate.recording.verify import TOLERANCE
 from everystate.streaming.source import Source
+from everystate.streaming.stepping import call_of
 
 STEPS: Final = 48
 """Steps of the beginning that are tried at least; they tell what a step takes."""
@@ -93,7 +94,7 @@ def tried(
     model: Any,
     select: Select,
     source: Source,
-    step: Step,
+    stream: Stream,
     memory: int,
 ) -> Trial:
     """Run the beginning of a sequence whole and in pieces.
@@ -108,21 +109,21 @@ def tried(
         Whose layers are looked at.
     source : Source
         The sequence; it stays where it is.
-    step : callable
-        Runs one chunk; where there is no such thing it raises `UncuttableError`.
+    stream : Stream
+        How it is run; where it cannot be cut, its step raises `UncuttableError`.
     memory : int
         Bytes that the recording may take.
     """
-    x = source.peek(STEPS)
-    first = recorded(framework, model, select, lambda: framework[1].call(model, (x,)))
+    x, call = source.peek(STEPS), call_of(framework, model, stream)
+    first = recorded(framework, model, select, lambda: call(x))
     whole = _trace(first)
     step_bytes = sum(leaf.dataset.nbytes for leaf in whole.leaves) / x.shape[source.axis]
     longer = _steps(source.steps, memory, step_bytes)
     if longer > STEPS:
         x = source.peek(longer)
-        whole = _trace(recorded(framework, model, select, lambda: framework[1].call(model, (x,))))
+        whole = _trace(recorded(framework, model, select, lambda: call(x)))
     try:
-        cut = recorded(framework, model, select, lambda: _in_pieces(step, x, source.axis))
+        cut = recorded(framework, model, select, lambda: _in_pieces(stream.step, x, source.axis))
     except UncuttableError as error:
         return Trial(step_bytes, str(error), first.called)
     except InputError as error:

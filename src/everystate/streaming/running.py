@@ -74,6 +74,8 @@ class Sequence:
         Whether the steps themselves are stored.
     around : Around, optional
         Which of them. None: all.
+    others : mapping
+        What the model is given with each chunk, by name.
     """
 
     model: Any
@@ -89,11 +91,13 @@ class Sequence:
     reducers: dict[str, str] = field(default_factory=dict)
     full: bool = True
     around: Around | None = None
+    others: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What must be the same to go on with it."""
-        beginning = as_numpy(self.source.peek(cutting.STEPS))
+        given = [self.source.peek(cutting.STEPS), *self.others.values()]
+        beginning = b"".join(as_numpy(a).tobytes() for a in given)
         return {
             "model": model_name(self.model),
             "layers": self.layers,
@@ -103,7 +107,7 @@ class Sequence:
             "reducers": self.reducers,
             "full": self.full,
             "around": None if self.around is None else self.around.described,
-            "beginning": zlib.crc32(beginning.tobytes()),
+            "beginning": zlib.crc32(beginning),
         }
 
     def total(self, path: str) -> int | None:
@@ -243,7 +247,8 @@ def check_facts(path: Path, then: Mapping[str, Any], sequence: Sequence) -> None
     for name, now in sequence.facts.items():
         unknown = name == "layers" and not now
         if then.get(name) != now and not unknown:
-            what = {"beginning": "the first steps of the input", "steps": "the length of the input"}
+            beginning = "the first steps of the input, or another input"
+            what = {"beginning": beginning, "steps": "the length of the input"}
             told = "" if name == "beginning" else f": {then.get(name)} and now {now}"
             raise ResumeError(
                 f"{path}: the recording there differs in {what.get(name, name)}{told}. Go on with "

@@ -20,13 +20,14 @@ from everystate.storage.place import stopped
 from everystate.storage.writing import writing
 from everystate.streaming import cutting
 from everystate.streaming.around import Windows
+from everystate.streaming.feeding import given
 from everystate.streaming.options import MEMORY, Streaming, bytes_of
 from everystate.streaming.recorder import Sink
 from everystate.streaming.reductions import Reductions
 from everystate.streaming.running import FIRST, Run, Sequence, check_facts
 from everystate.streaming.sink import Outline, TraceSink
 from everystate.streaming.source import Source
-from everystate.streaming.stepping import stream_of
+from everystate.streaming.stepping import call_of, stream_of
 
 
 def record_long(
@@ -105,19 +106,16 @@ def _planned(model: Any, inputs: tuple[Any, ...], select: Select, options: Strea
     layers = framework[1].layers(model)
     if layers is not None:  # else its first call checks the selection
         select.check_layers(layers)
-    if len(inputs) != 1:
-        raise InputError(
-            f"store= and reduce= take a model of one input, the sequence; got {len(inputs)}. Wrap "
-            "the model in one that supplies the rest, or give step=."
-        )
-    own, stream = options.get("step"), stream_of(framework, model, options.get("time_axis"))
-    source = Source(inputs[0], stream.time_axis)
+    what = given(inputs)
+    own, stream = options.get("step"), stream_of(framework, model, what, options.get("time_axis"))
+    source = Source(what.x, stream.time_axis)
     if source.steps == 0:
         raise InputError("the sequence has no steps; there is nothing to record.")
     memory, chunk = bytes_of(options.get("memory", MEMORY)), options.get("chunk")
     select = _resolved(select, source.steps)
     stream = stream if own is None else replace(stream, step=stream.by(own))
-    return Sequence(model, framework, select, source, stream, chunk, memory, list(layers or ()))
+    run = framework, select, source, stream, chunk, memory, list(layers or ())
+    return Sequence(model, *run, others=what.others)
 
 
 def _settle(sequence: Sequence, *, own_step: bool) -> None:
@@ -135,15 +133,15 @@ def _settle(sequence: Sequence, *, own_step: bool) -> None:
         return
     if source.steps is None or source.steps > chunk:
         cutting.check_whole(model_name(model), trial.reason, trial, source.steps, sequence.memory)
-    module = sequence.framework[1]
+    call = call_of(sequence.framework, model, stream)
     sequence.chunk, sequence.whole = source.steps, True
-    sequence.stream = replace(stream, step=lambda x, _: (module.call(model, (x,)), None))
+    sequence.stream = replace(stream, step=lambda x, _: (call(x), None))
 
 
 def _tried(sequence: Sequence) -> cutting.Trial:
-    source, step = sequence.source, sequence.stream.step
-    given = sequence.model, sequence.select, source, step, sequence.memory
-    return cutting.tried(sequence.framework, *given)
+    source, stream = sequence.source, sequence.stream
+    run = sequence.model, sequence.select, source, stream, sequence.memory
+    return cutting.tried(sequence.framework, *run)
 
 
 def _layers_called(sequence: Sequence) -> list[str]:

@@ -7,23 +7,24 @@ which are fed what the node's last call ended with.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final
+from functools import cached_property, partial
+from typing import Any, Final, cast
 
 import onnx
 from onnx import helper
 
-from everystate.errors import UncuttableError
+from everystate.errors import InputError, UncuttableError
 from everystate.frameworks.onnx import quantised
 from everystate.frameworks.onnx.files import Source, Tensor, attributes, read_model
 from everystate.frameworks.onnx.graph import LOOPS, Scope
 from everystate.frameworks.onnx.loops import carried
-from everystate.frameworks.onnx.model import Observed, call, observe, observing
+from everystate.frameworks.onnx.model import Observed, call, observing
 from everystate.frameworks.onnx.nodes import INPUTS, OUTPUTS, directions
 from everystate.frameworks.onnx.plan import Found, find
 from everystate.frameworks.onnx.recurrent import is_recurrent
 from everystate.recording.discovery import model_name
 from everystate.recording.recorder import Recorder
+from everystate.recording.selection import Select
 from everystate.recording.stream import Stream
 from everystate.recording.time_axis import time_axis_of
 
@@ -37,34 +38,62 @@ States = Mapping[str, Tensor]
 
 def stream(model: Any) -> Stream:
     """Return how to run a model chunk by chunk (see `everystate.recording.stream.Stream`)."""
-    return Stream(_Chunks(model).step, partial(_time_axis, model))
+    return _named(model, None, {}, named=partial(_named, model))
 
 
-def _time_axis(model: Any, x: Any) -> int:
-    graph = read_model(model).proto.graph
-    given = {tensor.name for tensor in graph.initializer}
-    first = next(value for value in graph.input if value.name not in given)
-    dims = first.type.tensor_type.shape.dim
-    sizes = [dim.dim_value or None for dim in dims]
-    name = model_name(model)
-    return time_axis_of(x, sizes, partial(observe, model), lambda x: call(model, (x,)), name)
+def _named(model: Any, name: str | None, others: Mapping[str, Any], **options: Any) -> Stream:
+    """Return how to run it on one of its inputs, the first by default, given the others."""
+    chunks = _Chunks(model, name, others)
+    return Stream(chunks.step, chunks.time_axis, call=chunks.call, **options)
 
 
 @dataclass(eq=False)
 class _Chunks:
-    """A model, prepared for a first chunk or for those that follow."""
+    """A model, prepared for a first chunk or for those that follow.
+
+    Parameters
+    ----------
+    model : path or onnx.ModelProto
+        The model.
+    name : str, optional
+        The input that is cut. None: the first.
+    others : mapping
+        The other inputs.
+    """
 
     model: Any
+    name: str | None
+    others: Mapping[str, Any]
     now: tuple[Recorder | None, bool, Observed, "_Carrying"] | None = None
 
     def step(self, x: Any, states: States | None) -> tuple[dict[str, Tensor], States]:
         """Run one chunk; return the outputs, and all states after it."""
         observed, carrying = self._prepared(states)
-        inputs = (x,) if states is None else ({carrying.sequence: x, **states},)
-        results = observed.call(inputs)
+        results = observed.call(({**self.others, self._sequence.name: x, **(states or {})},))
         after = {name: results[name] for name in carrying.names if results[name].dtype.kind == "f"}
         outputs = {n: a for n, a in results.items() if n not in carrying.added}
         return outputs, {f"{CARRIED}:{name}": a for name, a in after.items()}
+
+    def call(self, x: Any) -> dict[str, Tensor]:
+        """Run it whole."""
+        return call(self.model, ({**self.others, self._sequence.name: x},))
+
+    def time_axis(self, x: Any) -> int:
+        """Return which axis of the input that is cut is time."""
+        sequence = self._sequence
+        sizes = [dim.dim_value or None for dim in sequence.type.tensor_type.shape.dim]
+
+        def steps_of(ones: Tensor) -> set[int]:
+            recorder = Recorder(name, "onnx", Select(variables="states"))
+            Observed(self.model, recorder).call(({**self.others, sequence.name: ones},))
+            return {leaf.sizes["time"] for leaf in recorder.trace.leaves}
+
+        name = model_name(self.model)
+        return time_axis_of(x, sizes, steps_of, name)
+
+    @cached_property
+    def _sequence(self) -> onnx.ValueInfoProto:
+        return _sequence(read_model(self.model).proto.graph, self.name)
 
     def _prepared(self, states: States | None) -> tuple[Observed, "_Carrying"]:
         outer = observing(self.model)
@@ -92,14 +121,10 @@ class _Carrying:
     """The values that hold its states after a call."""
     added: set[str] = field(default_factory=set)
     """Which of them are no outputs of its own."""
-    sequence: str = ""
-    """The input that is cut."""
 
     def rewrite(self, source: Source) -> None:
         """Change a model that was just read."""
         graph = source.proto.graph
-        given = {tensor.name for tensor in graph.initializer}
-        self.sequence = next(value.name for value in graph.input if value.name not in given)
         own = {value.name for value in graph.output}
         for found in find(source):
             for node, slot, place in _carried(found):
@@ -119,6 +144,17 @@ class _Carrying:
             graph.input.append(helper.make_tensor_value_info(fed, kind, sizes))
             node.input.extend([""] * (slot + 1 - len(node.input)))
             node.input[slot] = fed
+
+
+def _sequence(graph: onnx.GraphProto, name: str | None) -> onnx.ValueInfoProto:
+    """Return the input of some name; without one, the first that the model does not know itself."""
+    stored = {tensor.name for tensor in graph.initializer}
+    fed = [value for value in graph.input if value.name not in stored]
+    for value in fed:
+        if name in (None, value.name):
+            return cast(onnx.ValueInfoProto, value)
+    there = ", ".join(value.name for value in fed)
+    raise InputError(f"the model has no input {name}; it takes: {there or 'none'}.")
 
 
 def _carried(found: Found) -> Iterator[tuple[onnx.NodeProto, int, int]]:

@@ -5,23 +5,18 @@ what the layer ended with. All else that a loop carries, such as the step it has
 begins anew in each chunk.
 """
 
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
-from everystate.errors import UncuttableError
-from everystate.frameworks.tensorflow.model import (
-    Observed,
-    Values,
-    call,
-    final_states,
-    observe,
-    observing,
-)
+from everystate.errors import InputError, UncuttableError
+from everystate.frameworks.tensorflow.model import Observed, Values, final_states, observing
 from everystate.frameworks.tensorflow.tap import TappedLayer
 from everystate.recording.discovery import model_name
 from everystate.recording.stream import Stream
@@ -30,57 +25,143 @@ from everystate.recording.time_axis import time_axis_of
 SIZES: Final = ("Shape", "ShapeN", "Size", "Rank")
 """Ops that read nothing of a tensor but how large it is."""
 
+State = tuple[Values, int]
+"""What each layer ended with, and how many steps have gone by."""
+
 
 def stream(model: Any) -> Stream:
     """Return how to run a graph chunk by chunk (see `everystate.recording.stream.Stream`)."""
-    return Stream(partial(_step, model), partial(_time_axis, model))
+    return _named(model, None, {}, named=partial(_named, model))
 
 
-def _step(model: Any, x: Any, states: Values | None) -> tuple[Values, Values]:
-    """Run one chunk; return all states and gates, and the states of all layers after it."""
-    if (observed := observing(model)) is not None:
-        return _run(observed, x, states)
-    with closing(Observed(model)) as own:
-        return _run(own, x, states)
+def _named(model: Any, name: str | None, others: Mapping[str, Any], **options: Any) -> Stream:
+    """Return how to run it on one of its placeholders, the first by default, given the others."""
+    named = {key.removesuffix(":0"): value for key, value in others.items()}
+    chunks = _Chunks(model, name and name.removesuffix(":0"), named)
+    return Stream(chunks.step, chunks.time_axis, call=chunks.call, **options)
 
 
-def _run(observed: Observed, x: Any, states: Values | None) -> tuple[Values, Values]:
-    graph, layers = observed.tapped
-    if states is None:
-        _check(graph, layers)
-    variables = observed.run((x,), states)
-    return variables, {a.path: final_states(a, variables[a.path]) for a in layers}
+@dataclass(eq=False)
+class _Chunks:
+    """A graph and what is fed to it.
+
+    Parameters
+    ----------
+    model : GraphDef or path
+        The graph.
+    name : str, optional
+        The placeholder of what is cut. None: the first.
+    others : mapping
+        What is fed to other placeholders.
+    """
+
+    model: Any
+    name: str | None
+    others: Mapping[str, Any]
+    axis: int | None = None
+
+    def step(self, x: Any, state: State | None) -> tuple[Values, State]:
+        """Run one chunk; return all states and gates, and the states of all layers after it."""
+        states, done = state or ({}, 0)
+        with self._observed() as observed:
+            layers = observed.tapped[1]
+            self._check(observed)
+            variables = observed.run((self._feeds(observed, x, done),), states)
+        after = {a.path: final_states(a, variables[a.path]) for a in layers}
+        return variables, (after, done + self._steps(x))
+
+    def call(self, x: Any) -> Values:
+        """Run it whole."""
+        with self._observed() as observed:
+            return observed.run((self._feeds(observed, x),))
+
+    def time_axis(self, x: Any) -> int:
+        """Return which axis of what is cut is time."""
+        with closing(Observed(self.model)) as observed:
+            name = self._name(observed)
+
+            def steps_of(ones: Any) -> set[int]:
+                values = observed.run(({**self.others, name: ones},))
+                return {len(a) for variables in values.values() for a in variables.values()}
+
+            shape = tf.TensorShape(_node(observed, name).attr["shape"].shape)
+            sizes = None if shape.rank is None else shape.as_list()
+            self.axis = time_axis_of(x, sizes, steps_of, model_name(self.model))
+            self._feeds(observed, x)  # so that rows which end early are told of at once
+        return self.axis
+
+    @contextmanager
+    def _observed(self) -> Iterator[Observed]:
+        if (outer := observing(self.model)) is not None:
+            yield outer
+            return
+        with closing(Observed(self.model)) as own:
+            yield own
+
+    def _steps(self, x: Any) -> int:
+        return int(x.shape[self.time_axis(x) if self.axis is None else self.axis])
+
+    def _name(self, observed: Observed) -> str:
+        return next((n.name for n in observed.needed), "") if self.name is None else self.name
+
+    def _feeds(self, observed: Observed, x: Any, done: int = 0) -> dict[str, Any]:
+        """Return what is fed with a chunk that begins after so many steps."""
+        feeds = {**self.others, self._name(observed): x}
+        for layer in observed.tapped[1]:
+            for name in _fed(observed.tapped[0], layer):
+                if self._holds_lengths(name):
+                    feeds[name] = _left(name, np.asarray(self.others[name]), done, self._steps(x))
+        return feeds
+
+    def _holds_lengths(self, name: str) -> bool:
+        given = np.asarray(self.others.get(name))
+        return given.dtype.kind in "iu" and given.ndim < 2
+
+    def _check(self, observed: Observed) -> None:
+        """Raise `UncuttableError` if a layer begins at the end, or says itself where rows end."""
+        for layer in observed.tapped[1]:
+            if layer.reverse:
+                raise UncuttableError(
+                    f"{layer.path} reads backwards: it begins at the end of the sequence."
+                )
+            if not all(map(self._holds_lengths, _fed(observed.tapped[0], layer))):
+                raise UncuttableError(f"{layer.path} ends each row at a length of its own.")
 
 
-def _check(graph: graph_pb2.GraphDef, layers: Iterable[TappedLayer]) -> None:
-    for layer in layers:
-        if layer.reverse:
-            raise UncuttableError(
-                f"{layer.path} reads backwards: it begins at the end of the sequence."
-            )
-        if layer.lengths is not None and _fed(graph, layer.lengths):
-            raise UncuttableError(f"{layer.path} ends each row at a length of its own.")
+def _left(name: str, lengths: Any, done: int, steps: int) -> Any:
+    """Return the lengths of rows in a chunk that begins after so many steps, and has so many.
+
+    Raises
+    ------
+    InputError
+        If a row ends before the chunk does.
+    """
+    if lengths.size and lengths.min() < done + steps:
+        raise InputError(
+            f"{name}: got lengths {lengths.tolist()}, but there are at least {done + steps} steps. "
+            "Only rows that go on to the end of the sequence can be recorded with store= and "
+            "reduce=; record shorter ones without."
+        )
+    return np.clip(lengths - done, 0, steps)
 
 
-def _fed(graph: graph_pb2.GraphDef, tensor: str) -> bool:
-    """Whether a tensor depends on what is fed, and not on its size alone."""
+def _node(observed: Observed, name: str) -> Any:
+    for node in observed.tapped[0].node:
+        if node.name == name and node.op.startswith("Placeholder"):
+            return node
+    there = ", ".join(n.name for n in observed.needed)
+    raise InputError(f"feeds: the graph has no placeholder {name}; it reads: {there}.")
+
+
+def _fed(graph: graph_pb2.GraphDef, layer: TappedLayer) -> Iterator[str]:
+    """Yield the placeholders that a layer's lengths depend on, by more than their sizes."""
     nodes = {n.name: n for n in graph.node}
-    waiting, seen = [tensor], set[str]()
+    waiting, seen = [layer.lengths] if layer.lengths else [], set[str]()
     while waiting:
         name = waiting.pop().lstrip("^").partition(":")[0]
         if name in seen or nodes[name].op in SIZES:
             continue
         seen.add(name)
         if nodes[name].op.startswith("Placeholder"):
-            return True
+            yield name
         waiting += nodes[name].input
-    return False
-
-
-def _time_axis(model: Any, x: Any) -> int:
-    with closing(Observed(model)) as observed:
-        first = next(iter(observed.needed), None)
-    shape = tf.TensorShape(None if first is None else first.attr["shape"].shape)
-    sizes = None if shape.rank is None else shape.as_list()
-    name = model_name(model)
-    return time_axis_of(x, sizes, partial(observe, model), lambda x: call(model, (x,)), name)
