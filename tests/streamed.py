@@ -73,11 +73,13 @@ def check_sources(model: Any, x: np.ndarray, axis: int, folder: Path) -> None:
     np.save(path, x)
     steps = x.shape[axis]
 
-    def pieces(stop: int = steps) -> Iterator[np.ndarray]:
+    def pieces() -> Iterator[np.ndarray]:
         for start in range(0, steps, 23):
-            if start > stop:
-                raise KeyboardInterrupt
             yield x[(slice(None),) * axis + (slice(start, start + 23),)]
+
+    def stop(done: int, _total: int) -> None:
+        if done > steps // 2:
+            raise KeyboardInterrupt
 
     def recorded(name: str, given: Any, **options: Any) -> Any:
         return es.record(model, given, store=folder / name, chunk=29, **options)
@@ -85,7 +87,7 @@ def check_sources(model: Any, x: np.ndarray, axis: int, folder: Path) -> None:
     assert compare(recorded("file.zarr", path), whole) < 1e-5
     assert compare(recorded("iterator.zarr", pieces()), whole) < 1e-5
     with pytest.raises(KeyboardInterrupt):
-        recorded("resumed.zarr", pieces(stop=steps // 2))
+        recorded("resumed.zarr", pieces(), progress=stop)
     there = es.open_trace(folder / "resumed.zarr", incomplete="trim")
     assert all(0 < leaf.sizes["time"] < steps for leaf in there.leaves)
     got = recorded("resumed.zarr", pieces(), resume=True)

@@ -124,6 +124,8 @@ def record(
         Folder of a trace to write while the model runs. The input, a single one, may be an array
         on disk (memory-mapped, Zarr), a path of one (``.npy``, ``.zarr``), or an iterator of
         chunks. Time is cut into chunks with the state carried on; memory does not grow with it.
+        A file or graph of named inputs may be given a mapping, in which the sequence is what is
+        not in memory, or else the largest array.
     memory : int or str, default "512MB"
         What the recording may take, roughly, beside framework and model.
     overwrite : bool, default False

@@ -16,7 +16,7 @@ import cases
 import everystate as es
 import onnx_models as models
 import streamed
-from everystate.errors import EverystateWarning, InputError, UncuttableError
+from everystate.errors import EverystateWarning, InputError, ResumeError, UncuttableError
 from everystate.frameworks.onnx import call, streaming
 
 T, B, D, U = 150, 2, cases.D, cases.U
@@ -149,6 +149,32 @@ def minimal_gated(op: str) -> tuple[Any, np.ndarray]:
     inputs, outputs = [models.value("x", [None, B, D])], [models.value("h", None)]
     proto = models.model([*before, loop], inputs, outputs, tensors)
     return proto, rng.normal(size=(T, B, D)).astype("f")
+
+
+def test_a_model_whose_states_are_inputs(x, tmp_path):
+    """They begin with what is given; then they are carried on, what is given with them or not."""
+    lstm = models.node("lstm", seed=5, sizes=(5, B, D, U))
+    proto = lstm.proto(outputs=["Y", "h_out", "c_out"])
+    inputs = [models.value("X", [None, B, D])]
+    inputs += [models.value(f"initial_{s}", [1, None, U]) for s in "hc"]
+    tensors = stored(lstm, "", but=("initial_h", "initial_c"))
+    outputs = [models.value(name, None) for name in ("Y", "h_out", "c_out")]
+    model = models.model([proto], inputs, outputs, tensors)
+    begin = {f"initial_{s}": lstm.arrays[f"initial_{s}"] for s in "hc"}
+    whole = es.record(model, {"X": x, **begin})
+    np.save(tmp_path / "x.npy", x)
+    for k, given in enumerate((x, tmp_path / "x.npy", iter(np.array_split(x, 4)))):
+        store = tmp_path / f"run_{k}.zarr"
+        got = es.record(model, {**begin, "X": given}, store=store, chunk=37)
+        assert streamed.compare(got, whole) < 1e-5
+        assert "state_resets" not in got["lstm"].attrs
+    with pytest.raises(InputError, match="inputs initial_h, initial_c are missing"):
+        es.record(model, x, store=tmp_path / "run.zarr")
+    with pytest.raises(InputError, match="has no input x; it takes: X, initial_h, initial_c"):
+        es.record(model, {"x": x, **begin}, store=tmp_path / "run.zarr")
+    other = {"X": x, **begin, "initial_h": 2 * begin["initial_h"]}
+    with pytest.raises(ResumeError, match="differs in the first steps of the input, or another"):
+        es.record(model, other, store=tmp_path / "run_0.zarr", resume=True)
 
 
 def refused() -> dict[str, tuple[Any, str]]:

@@ -67,12 +67,12 @@ def test_from_files_and_iterators_and_after_an_interruption(x, tmp_path):
 def test_states_that_are_not_carried_show(x, tmp_path, monkeypatch):
     graph = frozen(stack)
     streamed.check_forgetful(graph, x, call, tmp_path)
-    run = streaming._run
+    step = streaming._Chunks.step
 
-    def from_zeros(observed: Any, x: Any, states: Any) -> Any:
-        return run(observed, x, tf.nest.map_structure(np.zeros_like, states or {}))
+    def from_zeros(chunks: Any, x: Any, state: Any) -> Any:
+        return step(chunks, x, tf.nest.map_structure(np.zeros_like, state))
 
-    monkeypatch.setattr(streaming, "_run", from_zeros)
+    monkeypatch.setattr(streaming._Chunks, "step", from_zeros)
     with (
         pytest.warns(EverystateWarning, match="do not start from the state"),
         pytest.raises(UncuttableError, match="do not go on where the last one stopped"),
@@ -127,6 +127,33 @@ def counted(x: Any) -> Any:
 
 def test_lengths_that_are_those_of_the_input(x, tmp_path):
     streamed.check(frozen(counted), x, tmp_path)
+
+
+def fed(x: Any) -> Any:
+    """What scripts feed beside the sequence: a dropout rate, lengths, a state to begin with."""
+    keep = v1.placeholder(tf.float32, [], name="keep")
+    lengths = v1.placeholder(tf.int32, [None], name="lengths")
+    begins = v1.placeholder(tf.float32, [None, 4], name="begins")
+    cell = rnn_cell.GRUCell(4)
+    return v1.nn.dynamic_rnn(cell, keep * x, lengths, begins, scope="rnn")[0]
+
+
+def test_what_else_is_fed(x, tmp_path):
+    graph = frozen(fed)
+    others = {"keep": 0.5, "lengths": [T, T], "begins:0": np.full((B, 4), 0.3, "float32")}
+    whole = es.record(graph, {"x": x, **others})
+    pieces = np.array_split(x, 4, axis=1)
+    for k, given in enumerate((x, iter(pieces))):
+        store = tmp_path / f"run_{k}.zarr"
+        got = es.record(graph, {"x:0": given, **others}, store=store, chunk=37)
+        assert streamed.compare(got, whole) < 1e-5
+        assert "state_resets" not in got["rnn/gru_cell"].attrs
+    with pytest.raises(InputError, match=r"lengths: got lengths \[150, 149\].*at least 150 steps"):
+        es.record(graph, {"x": x, **others, "lengths": [T, T - 1]}, store=tmp_path / "run.zarr")
+    with pytest.raises(InputError, match=r"(lengths|keep|begins).* missing"):
+        es.record(graph, x, store=tmp_path / "run.zarr")
+    with pytest.raises(InputError, match="the graph has no placeholder input; it reads: "):
+        es.record(graph, {"input": x, **others}, store=tmp_path / "run.zarr")
 
 
 def both_ways(x: Any) -> Any:
