@@ -75,6 +75,9 @@ def test_labels_are_written_for_people(labels, text):
         (["a", "b", "c"], "b", 1.0),
         ([0, 1, 5], 3, 1.5),
         ([5, 1, 0], 3, 0.5),
+        ([0, 1, 5], 10, 4.0),  # twice the usual spacing of 2.5 beyond the last
+        ([5, 1, 0], 10, -2.0),
+        ([5, 1, 0], -5, 4.0),
         ([DAYS[0], DAYS[2], np.datetime64("NaT")], "2026-03-02", 0.5),
     ],
 )

@@ -98,8 +98,7 @@ class TimeAxis:
         except (TypeError, ValueError):
             number = math.nan
         if math.isfinite(number):
-            on_axis = self.kind != "label"
-            return number if on_axis else float(np.interp(number, *self._known_places()))
+            return self._place_among(number) if self.kind == "label" else number
         found = np.flatnonzero(self.labels == label)
         if self.kind == "label" and found.size:
             return float(found[0])
@@ -107,6 +106,14 @@ class TimeAxis:
             f"{label!r} is not on the time axis, which goes from {self.text(0)} to "
             f"{self.text(self.size - 1)} ({self.labels.dtype}). Give a label of the same kind."
         )
+
+    def _place_among(self, number: float) -> float:
+        """Return the place of a number among uneven labels; beyond them, by their usual spacing."""
+        numbers, places = self._known_places()
+        spacing = float(np.median(np.diff(numbers))) if numbers.size > 1 else 0.0
+        beyond = min(number - numbers[0], 0.0) + max(number - numbers[-1], 0.0)
+        onward = 1.0 if places[-1] >= places[0] else -1.0
+        return float(np.interp(number, numbers, places) + onward * beyond / (spacing or 1.0))
 
     def _known_places(self) -> tuple[Floats, Floats]:
         """Return the numbers of uneven labels, in rising order, and their positions."""
