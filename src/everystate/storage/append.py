@@ -22,12 +22,12 @@ import xarray as xr
 import zarr
 
 from everystate import schema
+from everystate.storage import metadata
 from everystate.storage.carried import Carried
 from everystate.storage.layout import block_steps, power_of_two
 from everystate.storage.mark import Mark
 from everystate.storage.place import Place
 from everystate.storage.writer import (
-    consolidate,
     create_streamed,
     open_streamed,
     say_complete,
@@ -49,6 +49,7 @@ class _Layer:
     dims: dict[str, tuple[str, ...]]
     block: int
     rows: int = 0
+    written: int = 0
     held: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def append(self, steps: Steps) -> None:
@@ -68,12 +69,12 @@ class _Layer:
 
     def flush(self) -> None:
         """Write the block that has begun, as far as it has come."""
-        if self.rows % self.block:
+        if self.rows > self.written:
             self._write(self.rows - self.rows % self.block)
 
     def go_on(self, rows: int) -> None:
         """Hold again the begun block of a layer whose writer was stopped after `rows` steps."""
-        self.rows, begun = rows, rows % self.block
+        self.rows, self.written, begun = rows, rows, rows % self.block
         for name, array in self.arrays.items() if begun else ():
             there = tuple(
                 slice(rows - begun, rows) if dim == schema.TIME else slice(None)
@@ -90,6 +91,7 @@ class _Layer:
             a, dims = self.held[name][: self.rows - start], self.dims[name]
             variable = xr.Variable((schema.TIME, *(d for d in dims if d != schema.TIME)), a)
             write_shards(array, variable.transpose(*dims), start)
+        self.written = self.rows
 
     @property
     def capacity(self) -> int:
@@ -122,7 +124,7 @@ class TraceAppender:
         self._metadata: list[int] = []
         if place.resumed is None:
             self.mark.save(place.folder)  # the first file of all: it tells whose folder this is
-            write_rest(place.folder, "/", xr.Dataset(attrs={**root, schema.COMPLETE_ATTR: 0}))
+            metadata.save(place.folder, "/", metadata.group({**root, schema.COMPLETE_ATTR: 0}))
             self.mark.variables["/"] = {}
             return
         for path, rows in self.mark.carried["rows"].items():
@@ -190,7 +192,7 @@ class TraceAppender:
             self.mark.done[path] = max(whole, self.mark.done[path])
             self.mark.total[path] = max(self.mark.total[path], self.mark.done[path])
         if self._metadata != self._shapes():
-            consolidate(self.folder)
+            metadata.consolidate(self.folder)
             self._metadata = self._shapes()
         if carried is not None:
             self.mark.carried = carried.save(self.folder)
@@ -206,10 +208,9 @@ class TraceAppender:
         for path, layer in self._layers.items():
             if layer.capacity != layer.rows:
                 layer.resize(layer.rows)
-            group = zarr.open_group(str(self.folder), path=path, mode="r+")
-            group.update_attributes(self.mark.attrs[path])
+            metadata.update(self.folder, path, self.mark.attrs[path])
             self.mark.total[path] = layer.rows
-        consolidate(self.folder)
+        metadata.consolidate(self.folder)
         self.mark.save(self.folder)
         say_complete(self.folder)
         self.place.replace()

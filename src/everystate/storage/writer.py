@@ -17,6 +17,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -25,9 +26,11 @@ import numpy as np
 import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.storage import LocalStore, StorePath
 
 from everystate import schema
-from everystate.storage.layout import Grid, block_steps, grid
+from everystate.storage import metadata
+from everystate.storage.layout import block_steps, grid
 from everystate.storage.mark import Mark
 
 # The checksum comes last, so that it is of the bytes on the disk.
@@ -81,20 +84,14 @@ def lay_out(folder: Path, tree: xr.DataTree) -> None:
             mark.done[path], mark.total[path] = 0, dataset.sizes[schema.TIME]
         write_rest(folder, path, rest)
         mark.variables[path] = {str(n): str(v.dtype) for n, v in dataset.variables.items()}
-    consolidate(folder)
+    metadata.consolidate(folder)
     mark.save(folder)
-
-
-def consolidate(folder: Path) -> None:
-    """Gather all metadata in the root's file, which is what a reader sees."""
-    with _expected_warnings():
-        zarr.consolidate_metadata(str(folder), zarr_format=3)
 
 
 def create_streamed(
     folder: Path, path: str, dataset: xr.Dataset, variables: Mapping[str, xr.Variable], block: int
 ) -> None:
-    """Create a layer's arrays along ``time``: by xarray at no steps, resized to all of them.
+    """Create a layer's arrays along ``time``, of all their steps, with nothing in them.
 
     Parameters
     ----------
@@ -109,19 +106,21 @@ def create_streamed(
     block : int
         Steps of a block.
     """
-    grids = {name: grid(variable, block) for name, variable in variables.items()}
-    empty = dataset.isel({schema.TIME: slice(0, 0)})
-    empty = empty.drop_vars([name for name in empty.variables if name not in variables])
-    empty.attrs = {}
-    encoding = {name: _encoding(empty[name].dtype, cut) for name, cut in grids.items()}
-    _to_zarr(empty, folder, path, encoding)
-    for name in grids:
-        open_streamed(folder, path, name).resize(variables[name].shape)
+    labels = [name for name in variables if name in dataset.coords and name not in dataset.dims]
+    for name, variable in variables.items():
+        if labels and name not in dataset.coords:  # as CF conventions say which are coordinates
+            variable = variable.copy(deep=False)
+            variable.attrs["coordinates"] = " ".join(sorted(labels))
+        codec = replace(CODECS[0], typesize=variable.dtype.itemsize)
+        array = metadata.array(variable, grid(variable, block), codec.to_dict())
+        metadata.save(folder, f"{path}/{name}", array)
 
 
 def open_streamed(folder: Path, path: str, name: str) -> zarr.Array[Any]:
     """Return an array that `create_streamed` made, to be written."""
-    return open_to_write(str(folder), f"{path}/{name}")
+    at = StorePath(LocalStore(folder), f"{path}/{name}".strip("/"))
+    with _writing_all():
+        return zarr.Array.from_dict(at, metadata.load(folder, at.path))
 
 
 def open_to_write(store: Any, path: str) -> zarr.Array[Any]:
@@ -130,8 +129,15 @@ def open_to_write(store: Any, path: str) -> zarr.Array[Any]:
     What is missing is then always damage. zarr 3.1.5, the last with NumPy 1, reads this setting
     from its global configuration alone.
     """
-    with _opening, zarr.config.set({"array.write_empty_chunks": True}):
+    with _writing_all():
         return zarr.open_array(store, path=path.strip("/"), mode="r+")
+
+
+@contextmanager
+def _writing_all() -> Iterator[None]:
+    """Have arrays that are opened now write also what equals their fill value."""
+    with _opening, zarr.config.set({"array.write_empty_chunks": True}):
+        yield
 
 
 def write_rest(folder: Path, path: str, dataset: xr.Dataset) -> None:
@@ -143,14 +149,11 @@ def write_rest(folder: Path, path: str, dataset: xr.Dataset) -> None:
     _to_zarr(dataset, folder, path, encoding)
 
 
-def _encoding(dtype: np.dtype[Any], cut: Grid | None = None) -> dict[str, Any]:
+def _encoding(dtype: np.dtype[Any]) -> dict[str, Any]:
     encoding: dict[str, Any] = {"compressors": CODECS}
     if dtype.kind == "f":
         # No mask when read, and NaN, not 0, for a plain reader where nothing is written yet.
         encoding |= {"_FillValue": None, "fill_value": np.nan}
-    if cut is not None:
-        sharded = cut.shards != cut.chunks
-        encoding |= {"chunks": cut.chunks, "shards": cut.shards if sharded else None}
     return encoding
 
 
@@ -175,7 +178,6 @@ def _expected_warnings() -> Iterator[None]:
     """Ignore what Zarr says of choices that are made on purpose here."""
     with warnings.catch_warnings():
         for message in (
-            "Consolidated metadata is currently not part",  # who lacks it lists folders instead
             ".*does not have a Zarr V3 specification",  # labels that are bytes
             r".*everystate\.\S+ is not recognized",  # the mark, and what it refers to
         ):
@@ -234,9 +236,7 @@ class TraceWriter:
 
 def say_complete(folder: Path) -> None:
     """Set the root's attribute ``complete``, the last thing to be written of a trace."""
-    with _expected_warnings():
-        root = zarr.open_group(str(folder), mode="r+", use_consolidated=True)
-        root.attrs[schema.COMPLETE_ATTR] = 1
+    metadata.update(folder, "/", {schema.COMPLETE_ATTR: 1})
 
 
 def write_shards(array: zarr.Array[Any], variable: xr.Variable, start: int) -> None:
