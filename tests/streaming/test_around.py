@@ -160,7 +160,9 @@ def test_labels_and_selections(gru, x, tmp_path):
 
 def test_what_cannot_mean_anything(gru, x, tmp_path):
     with pytest.raises(SelectionError, match="either steps=, the events, or score="):
-        es.Around(1, 1)
+        es.Around(1, 1, steps=[3], score=lambda x, y: x)
+    with pytest.raises(SelectionError, match="either steps=, the events, or score="):
+        es.record(gru, x, store=tmp_path / "run.zarr", around=es.Around(1, 1))
     with pytest.raises(SelectionError, match="whole numbers from 0"):
         es.Around(-1, 1, steps=[3])
     around = es.Around(1, 1, score=lambda x, y: np.zeros(3))

@@ -15,6 +15,7 @@ from everystate.scale.inputs.source import Values
 from everystate.scale.options import Batching
 from everystate.storage.shared.root import Root
 from everystate.storage.shared.writing import Leaf
+from everystate.streaming.verbs import record
 
 _kept = threading.local()
 """The model that a thread has loaded, and of which job: models are not shared by threads."""
@@ -58,10 +59,8 @@ class Job:
 
     def record(self, sequences: list[Values]) -> xr.DataTree:
         """Record sequences in one call of the model."""
-        import everystate as es
-
         x = stacked(sequences, time_first=self.batching.time_first)
-        return es.record(self.model, x, select=self.select)
+        return record(self.model, x, select=self.select)
 
 
 @dataclass(frozen=True)

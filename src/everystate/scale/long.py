@@ -11,9 +11,10 @@ from everystate.scale.batches import stacked
 from everystate.scale.inputs.source import Values
 from everystate.scale.job import Job, Target
 from everystate.storage.shared.writing import Leaf, RowWriter
+from everystate.streaming.verbs import record
 
 
-def record_long(job: Job, target: Target, sequence: Values, row: int) -> xr.DataTree:
+def record_in_chunks(job: Job, target: Target, sequence: Values, row: int) -> xr.DataTree:
     """Record one sequence by way of a trace on the worker's own disk, and write its row.
 
     Parameters
@@ -35,13 +36,11 @@ def record_long(job: Job, target: Target, sequence: Values, row: int) -> xr.Data
     UncuttableError
         If the model cannot be cut in time.
     """
-    import everystate as es
-
     x = stacked([sequence], time_first=job.batching.time_first)
     with TemporaryDirectory(prefix="everystate-") as folder:
         place = os.path.join(folder, "run.zarr")
         options: dict[str, Any] = {"store": place, "memory": job.batching.bytes}
-        trace = es.record(job.model, x, select=job.select, **options)
+        trace = record(job.model, x, select=job.select, **options)
         for leaf in target.leaves:
             for name in leaf.sample.data_vars:
                 _copy(trace[leaf.path].to_dataset()[name], leaf, target, row)

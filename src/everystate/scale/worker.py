@@ -24,7 +24,7 @@ from everystate.recording.selection import Select
 from everystate.scale.batches import batches
 from everystate.scale.inputs.source import Sizes, Source, Values
 from everystate.scale.job import Job, Target
-from everystate.scale.long import record_long
+from everystate.scale.long import record_in_chunks
 from everystate.storage.shared.manifest import ShardMark
 from everystate.storage.shared.writing import Leaf, write_rows
 
@@ -137,7 +137,7 @@ def _is_long(job: Job, target: Target, sequence: Values) -> bool:
 
 def _record_long(job: Job, target: Target, sequence: Values, mark: ShardMark, row: int) -> None:
     try:
-        trace = record_long(job, target, sequence, row)
+        trace = record_in_chunks(job, target, sequence, row)
     except (UncuttableError, InputError, ReplayMismatchError) as error:
         mark.failed[row] = f"sequence {row}: {error}"
         return

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ from everystate.errors import SelectionError
 from everystate.recording.replay import Recorded
 from everystate.streaming.recorder import Sink
 
+EITHER: Final = "Around takes either steps=, the events, or score=, what tells."
+
 Score = Callable[[Any, Any], Any]
 """Takes a chunk of the input and the model's output for it; returns a number for each step."""
 
@@ -21,7 +23,8 @@ Score = Callable[[Any, Any], Any]
 class Around:
     """Which steps of a long sequence to keep: those near an event.
 
-    An event is one of the given `steps`, or a step whose score is above `threshold`.
+    An event is one of the given `steps`, or a step whose score is above `threshold`. With neither,
+    events are told while the stream goes on, by ``recorder.event()`` of `everystate.recording`.
 
     Parameters
     ----------
@@ -38,7 +41,7 @@ class Around:
     Raises
     ------
     SelectionError
-        If neither or both of `steps` and `score` are given, or a number is negative.
+        If both `steps` and `score` are given, or a number is negative.
 
     Examples
     --------
@@ -60,8 +63,8 @@ class Around:
 
     def __post_init__(self) -> None:
         """Refuse what cannot mean anything."""
-        if (self.steps is None) == (self.score is None):
-            raise SelectionError("Around takes either steps=, the events, or score=, what tells.")
+        if self.steps is not None and self.score is not None:
+            raise SelectionError(EITHER)
         if min(self.before, self.after, *(self.steps if self.steps is not None else ())) < 0:
             raise SelectionError("Around: before, after and steps are whole numbers from 0.")
 
@@ -167,8 +170,12 @@ class Windows:
 
     def finish(self) -> None:
         """Let the last steps through, and end."""
-        self.decide(np.empty(0, np.int64), None)
+        self.end()
         self.sink.finish()
+
+    def end(self) -> None:
+        """Let the last steps through: there are no more events."""
+        self.decide(np.empty(0, np.int64), None)
 
     def result(self) -> xr.DataTree:
         """Return what has come of what was let through."""

@@ -1,20 +1,158 @@
 """`recording_online`: a stream that somebody else drives, written while it goes on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
+import xarray as xr
+
 from everystate.errors import SelectionError
 from everystate.recording.discovery import framework_of, layers_before, model_name
+from everystate.recording.observation import Observation
 from everystate.recording.selection import Select
 from everystate.recording.trace import Labels
 from everystate.storage.lossy import check_stored
 from everystate.storage.writing import writing
+from everystate.streaming.around import Windows
 from everystate.streaming.options import Streaming
-from everystate.streaming.recorder import StreamRecorder
+from everystate.streaming.recorder import Sink, StreamRecorder
 from everystate.streaming.reductions import Reductions
 from everystate.streaming.sink import Outline, TraceSink
+
+
+class OnlineRecorder(StreamRecorder):
+    """Records the calls that its user makes; hears from them what the events are.
+
+    Parameters
+    ----------
+    model, framework, select, sinks, labels
+        As of `StreamRecorder`.
+    windows : Windows, optional
+        What keeps the steps near events alone. None: all steps are kept.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        framework: str,
+        select: Select,
+        sinks: Sequence[Sink],
+        labels: tuple[Labels, Labels] = (None, None),
+        windows: Windows | None = None,
+    ) -> None:
+        super().__init__(model, framework, select, sinks, labels)
+        self.windows = windows
+        self._told: list[int] = []
+        self._known = 0
+        """Events before this step are decided on."""
+
+    def event(self, *steps: int) -> None:
+        """Tell that there was an event: the steps around it are kept.
+
+        Parameters
+        ----------
+        *steps : int
+            Numbers of steps from 0, of the calls since the last one but one; none: the last step
+            so far. It is told before the model is called again.
+
+        Raises
+        ------
+        SelectionError
+            If nobody asked for events, or the step is not there yet, or not any more.
+        """
+        around = self._around("event()")
+        if around.steps is not None:
+            raise SelectionError("event(): the events were given already, Around(steps=...).")
+        self.wait()
+        so_far = self._so_far
+        for step in steps or (so_far - 1,):
+            if not self._known <= step < so_far:
+                raise SelectionError(
+                    f"event({step}): expected one of the steps {self._known} to {so_far - 1}. "
+                    "Those before are decided on, once the model is called again: tell at once."
+                )
+            self._told.append(int(step))
+
+    def score(self, x: Any, y: Any) -> None:
+        """Have ``score=`` of `Around` tell the events of the call that was made just now.
+
+        Parameters
+        ----------
+        x, y : array
+            What the model was called with, and what it returned.
+
+        Raises
+        ------
+        SelectionError
+            If there is no score, or it is not one number for each step since the last one.
+        """
+        around = self._around("score()")
+        if around.score is None:
+            raise SelectionError("score(): say how, around=es.Around(..., score=...).")
+        self.wait()
+        self._told += around.events(x, y, self._known, self._so_far).tolist()
+
+    @property
+    def reductions(self) -> xr.DataTree:
+        """What ``reduce=`` has made of the steps so far.
+
+        Raises
+        ------
+        SelectionError
+            If there is no ``reduce=``.
+        """
+        self.wait()
+        for sink in self.sinks:
+            if isinstance(sink, Reductions):
+                return sink.result()
+        raise SelectionError("reductions: say what to make of the steps, reduce=.")
+
+    def flush(self) -> None:
+        """Make everything recorded so far readable, by others too; decide on its events."""
+        self.wait()
+        self._decide(self._so_far)
+        super().flush()
+
+    def give_up(self) -> None:
+        """Make everything recorded so far readable, and no further steps are expected."""
+        self.wait()
+        self._decide(self._so_far)
+        if self.windows is not None:
+            self.windows.end()
+        super().flush()
+
+    def finish(self) -> None:
+        """End the stream."""
+        self.wait()
+        self._decide(self._so_far)
+        super().finish()
+
+    def _record(self, seen: Observation, goes_on: bool) -> None:
+        self._decide(self.steps.get(seen.path, 0))  # of these steps events were told
+        super()._record(seen, goes_on)
+
+    @property
+    def _so_far(self) -> int:
+        return max(self.steps.values(), default=0)
+
+    def _decide(self, stop: int) -> None:
+        """Let go what is before a step, but for what is near an event."""
+        if self.windows is None or stop <= self._known:
+            return
+        events, around = np.unique(np.asarray(self._told, dtype=np.int64)), self.windows.around
+        if around.steps is not None:
+            events = around.events(None, None, self._known, stop)
+        self.windows.decide(events, stop)
+        self._told, self._known = [], stop
+
+    def _around(self, what: str) -> Any:
+        if self.windows is None:
+            raise SelectionError(
+                f"{what}: all steps are kept; to keep some, around=es.Around(...)."
+            )
+        return self.windows.around
 
 
 @contextmanager
@@ -24,7 +162,7 @@ def recording_online(
     along: str,
     labels: tuple[Labels, Labels],
     options: Streaming,
-) -> Iterator[StreamRecorder]:
+) -> Iterator[OnlineRecorder]:
     """Record every call inside a block as one stream; arguments as of `everystate.recording`.
 
     Where the block raises, the trace keeps what was recorded until then, and stays incomplete.
@@ -34,21 +172,30 @@ def recording_online(
     layers = layers_before(framework, model)
     select.check_layers(layers)
     check_stored(options.get("stored_as"))
-    outline = Outline(model_name(model), name, layers, labels, stored_as=options.get("stored_as"))
+    outline = Outline(
+        model_name(model),
+        name,
+        layers,
+        labels,
+        stored_as=options.get("stored_as"),
+        full=options.get("full", True),
+    )
     with ExitStack() as stack:
-        sinks: list[Any] = []
+        reduce, around, windows = options.get("reduce"), options.get("around"), None
+        reductions = None if reduce is None else Reductions(reduce, outline, int(select.every))
+        sinks: list[Sink] = [] if reductions is None else [reductions]
         if (store := options.get("store")) is not None:
             place = stack.enter_context(writing(store, overwrite=bool(options.get("overwrite"))))
-            sinks.append(TraceSink(place, outline, commits_itself=True))
-        if (reduce := options.get("reduce")) is not None:
-            sinks.append(Reductions(reduce, outline, int(select.every)))
-        recorder = StreamRecorder(model_name(model), name, select, sinks, labels)
+            sink = TraceSink(place, outline, commits_itself=True, reductions=reductions)
+            windows = None if around is None else Windows(sink, around)
+            sinks.insert(0 if outline.full else 1, windows or sink)
+        recorder = OnlineRecorder(model_name(model), name, select, sinks, labels, windows)
         try:
             call = partial(framework.call, model)
             with framework.observe(model, recorder), recorder.calling(call):
                 yield recorder
         except BaseException:
-            recorder.flush()
+            recorder.give_up()
             raise
         recorder.finish()
 
@@ -59,7 +206,7 @@ def _check(along: str, options: Streaming) -> None:
             f"along={along!r}: store= and reduce= record one stream. Say along='time', or record "
             "without them and save the trace: es.save_trace(rec.trace, path)."
         )
-    for name in ("resume", "step", "memory", "chunk", "time_axis", "around"):
+    for name in ("resume", "step", "memory", "chunk", "time_axis"):
         if options.get(name):
             raise SelectionError(
                 f"{name}= is for es.record, which runs the model itself; here you call it."

@@ -172,7 +172,7 @@ class StreamRecorder(Recorder):
         self.wait()
         if not self.attrs:
             raise self._nothing()
-        for sink in reversed(self.sinks):  # the trace, the first one, is complete when all is there
+        for sink in self.sinks:
             sink.finish()
         for path, attrs in self.attrs.items():
             self._warn(path, attrs, sorted(self._odd.get(path, ())), path)

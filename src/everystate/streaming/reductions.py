@@ -9,7 +9,7 @@ import xarray as xr
 from everystate.errors import SelectionError
 from everystate.recording.replay import Recorded
 from everystate.recording.trace import leaf_path
-from everystate.streaming.sink import Outline, TraceSink
+from everystate.streaming.sink import Outline
 
 
 class Reductions:
@@ -25,16 +25,10 @@ class Reductions:
     every : int
         How many steps each recorded one is apart from the next; a reducer whose ``update`` has
         no argument of that name can be fed every step only.
-
-    Attributes
-    ----------
-    store : TraceSink or None
-        Where the results are written in the end.
     """
 
     def __init__(self, reduce: Any, outline: Outline, every: int = 1) -> None:
         self.outline = outline
-        self.store: TraceSink | None = None
         self.makers = {name: _maker(name, given) for name, given in _named(reduce).items()}
         self.reducers: dict[tuple[str, str, str], Any] = {}
         self._apart = {"every": every} if every > 1 else {}
@@ -54,9 +48,7 @@ class Reductions:
         """Do nothing: the results are always those of all steps."""
 
     def finish(self) -> None:
-        """Write the results, if there is a store."""
-        if self.store is not None:
-            self.store.write_reductions(self.result())
+        """Do nothing: the results are always those of all steps."""
 
     @property
     def described(self) -> dict[str, str]:

@@ -19,7 +19,7 @@ from everystate.storage.mark import Mark
 from everystate.storage.place import stopped
 from everystate.storage.writing import writing
 from everystate.streaming import cutting
-from everystate.streaming.around import Windows
+from everystate.streaming.around import EITHER, Windows
 from everystate.streaming.feeding import given
 from everystate.streaming.options import MEMORY, Streaming, bytes_of
 from everystate.streaming.recorder import Sink
@@ -51,6 +51,8 @@ def record_long(
     sequence.stored_as, sequence.full = options.get("stored_as"), options.get("full", True)
     sequence.around, store = options.get("around"), options.get("store")
     around = sequence.around
+    if around is not None and around.steps is None and around.score is None:
+        raise SelectionError(EITHER)
     outline = Outline(
         model_name(model),
         sequence.framework[0],
@@ -73,12 +75,11 @@ def record_long(
     with writing(path, **flags) as place:
         if place.resumed is None:
             _settle(sequence, own_step=bool(options.get("step")))
-        sink = TraceSink(place, replace(outline, block=sequence.chunk))
+        outline = replace(outline, block=sequence.chunk)
+        sink = TraceSink(place, outline, reductions=reductions)
         windows = None if around is None else Windows(sink, around)
         sinks: list[Sink] = [windows or sink]
-        if reductions is not None:
-            reductions.store = sink
-            sinks.append(reductions)
+        sinks += [] if reductions is None else [reductions]
         run = Run(sequence, sinks, labels, progress)
         run.stores(sink, windows, reductions)
         run.go()

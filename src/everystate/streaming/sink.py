@@ -16,6 +16,7 @@ from everystate.storage.carried import Carried
 from everystate.storage.lossy import ERROR, Stored, encoded
 from everystate.storage.place import Place
 from everystate.storage.reductions import save_reductions
+from everystate.streaming.recorder import Sink
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +62,19 @@ class TraceSink:
         What is known of the trace.
     commits_itself : bool
         Whether complete blocks count at once, because nobody says when a chunk is complete.
+    reductions : Sink, optional
+        What is made of the steps; its result is stored too, in the end.
     """
 
-    def __init__(self, place: Place, outline: Outline, commits_itself: bool = False) -> None:
+    def __init__(
+        self,
+        place: Place,
+        outline: Outline,
+        commits_itself: bool = False,
+        reductions: Sink | None = None,
+    ) -> None:
         check_labels(outline.labels[0])
-        self.place, self.outline = place, outline
+        self.place, self.outline, self.reductions = place, outline, reductions
         self.appender = TraceAppender(place, root_attrs(outline.model, [outline.framework]))
         self.commits_itself = commits_itself
         self._begun = place.resumed is not None
@@ -100,12 +109,10 @@ class TraceSink:
         if self._begun:
             self.appender.commit(Carried(step, self.appender.rows(), arrays, facts))
 
-    def write_reductions(self, results: xr.DataTree) -> None:
-        """Write what was made of the steps; it is there once the trace is complete."""
-        save_reductions(results, self.place.folder)
-
     def finish(self) -> None:
         """Complete the trace."""
+        if self.reductions is not None:
+            save_reductions(self.reductions.result(), self.place.folder)
         self.appender.finish()
 
     def result(self) -> xr.DataTree:

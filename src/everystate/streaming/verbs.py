@@ -42,10 +42,13 @@ def recording(
     progress : callable, optional
         Called with (steps done, steps in all) on the path that needs no framework.
     **streaming
-        ``store``, ``overwrite``, ``stored_as`` and ``reduce`` as of `record`, with
-        ``along="time"``: the steps are written as they come, and memory does not grow. Complete
-        blocks can be read at once, by others too, ``es.open_trace(store, incomplete="trim")``;
-        ``recorder.flush()`` makes everything so far readable.
+        ``store``, ``overwrite``, ``stored_as``, ``around``, ``reduce`` and ``full`` as of `record`,
+        with ``along="time"``: the steps are written as they come, and memory does not grow.
+        Complete blocks can be read at once, by others too, ``es.open_trace(store,
+        incomplete="trim")``; ``recorder.flush()`` makes everything so far readable. With
+        ``around=Around(before, after)`` you tell the events, between one call and the next:
+        ``recorder.event()`` that there was one, ``recorder.score(x, y)`` what its ``score=``
+        looks at. ``recorder.reductions`` is what ``reduce`` has made of the steps so far.
 
     Yields
     ------
