@@ -421,7 +421,7 @@ def test_a_sequence_larger_than_the_memory_goes_by_way_of_the_disk(
 ):
     called = []
     monkeypatch.setattr(
-        "everystate.scale.worker.record_long", lambda *a: called.append(a) or far(*a)
+        "everystate.scale.worker.record_in_chunks", lambda *a: called.append(a) or far(*a)
     )
     from everystate.scale.long import record_long as far
 
