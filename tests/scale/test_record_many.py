@@ -423,7 +423,7 @@ def test_a_sequence_larger_than_the_memory_goes_by_way_of_the_disk(
     monkeypatch.setattr(
         "everystate.scale.worker.record_in_chunks", lambda *a: called.append(a) or far(*a)
     )
-    from everystate.scale.long import record_long as far
+    from everystate.scale.long import record_in_chunks as far
 
     record(sequences, batching=Batching(memory=2000))
     assert sorted(row for *_, row in called) == [k for k, n in enumerate(LENGTHS) if n > 8]
