@@ -1,5 +1,7 @@
 """Modules of Equinox in chunks of time: their scans go on, whatever cells they step."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,31 @@ def test_cutting_changes_no_value(x, tmp_path):
 
 def test_goes_on_where_it_was_stopped(x, tmp_path):
     streamed.check_resumed(eqx.filter_jit(Stack()), x, tmp_path, memory=LITTLE)
+
+
+def test_a_step_of_ones_own_that_scans_a_cell(x, tmp_path):
+    model, begin, lengths = Stack(), (jnp.full(U, 0.3),) * 2, []
+
+    def step(xs, state):
+        lengths.append(len(xs))
+        h, seen = (begin, 0) if state is None else state
+        h, ys = _run(model, xs, h)
+        return ys, (h, seen + len(xs))
+
+    options = {"step": step, "time_axis": 0, "chunk": 37}
+    got = es.record(model, x[:, 0], store=tmp_path / "run.zarr", **options)
+    whole = es.record(partial(_run, model), x[:, 0], begin)
+    assert got.groups == ("/", "/lstm")
+    assert streamed.compare(got, whole) == 0
+    assert lengths.count(37) == 2  # without a state, and with one, whatever is counted in it
+
+
+def _run(model, xs, begin):
+    def step(h, x):
+        h = model.lstm(x, h)
+        return h, h[0]
+
+    return jax.lax.scan(step, begin, xs)
 
 
 def test_what_cannot_be_cut(x, tmp_path):

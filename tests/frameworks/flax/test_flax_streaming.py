@@ -65,6 +65,22 @@ def test_a_layer_alone(time_major, x, tmp_path):
     streamed.check(nnx.RNN(cell, time_major=time_major), x, tmp_path, memory=LITTLE)
 
 
+def test_a_bare_layer_of_flax_itself_needs_no_trial(x):
+    class Own(nnx.RNN):
+        pass
+
+    rngs = nnx.Rngs(1)
+    sure = es.frameworks.flax.stream(nnx.RNN(nnx.GRUCell(D, U, rngs=rngs))).sure(x[:, :1])
+    assert sure == B * 4 * (D + 4 * U)  # its input, h, r, z and n
+    for model in (
+        Own(nnx.GRUCell(D, U, rngs=rngs)),
+        nnx.RNN(nnx.GRUCell(D, U, rngs=rngs), reverse=True),
+        nnx.RNN(nnx.GRUCell(D, U, activation_fn=jnp.sin, rngs=rngs)),
+        Tagger(),
+    ):
+        assert es.frameworks.flax.stream(model).sure(x[:, :1]) is None
+
+
 def test_a_module_of_nnx(x, tmp_path):
     model = Tagger()
     before = nnx.state(model, nnx.Param)

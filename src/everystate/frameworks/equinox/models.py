@@ -37,7 +37,7 @@ def call(model: Any, inputs: Sequence[Any]) -> object:
 
 def stream(model: eqx.Module) -> Stream:
     """Return how to run a model chunk by chunk: its scans along time go on."""
-    return stream_of(model, _target(model), sees_calls=True)
+    return stream_of(model, _target(model))
 
 
 def _target(model: Any) -> Target:

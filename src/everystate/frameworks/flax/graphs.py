@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from math import prod
 from typing import Any
 
 import jax
 from flax import nnx
 
 from everystate.frameworks.flax.calls import Calls, joined
+from everystate.frameworks.flax.cells import KNOWN
 from everystate.frameworks.jax.running import Target
 from everystate.frameworks.jax.swapping import watched
 
@@ -35,6 +37,22 @@ def layers(model: nnx.Module) -> list[str]:
             found += [] if id(node) in inner else [path]
     cells = [n for n in nodes if not isinstance(n[1], nnx.RNN | nnx.Bidirectional)]
     return found + [path for path, node in cells if id(node) not in inner]
+
+
+def sure(model: nnx.Module, x: Any) -> float | None:
+    """Return the bytes of a step of a bare `RNN` of one of Flax's own cells, else None.
+
+    Such a layer is defined to be causal, and draws nothing at random but its first state.
+    """
+    if type(model) is not nnx.RNN or model.reverse or type(model.cell) not in KNOWN:
+        return None
+    module: Any = model.cell
+    of_module = KNOWN[type(module)].cell
+    cell = None if of_module is None else of_module(module)
+    if cell is None:
+        return None
+    numbers = module.in_features + len(cell.variables) * module.hidden_features
+    return float(prod(x.shape) / module.in_features * numbers * 4)  # a trace holds float32
 
 
 def target(model: nnx.Module) -> Target:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import flax.linen as nn
@@ -53,7 +54,8 @@ def stream(model: Any) -> Stream:
     if not isinstance(model, nnx.Module):
         return stream_of(model, _target(model))
     target = replace(graphs.target(model), finish=lambda result: result[0])
-    return stream_of(model, target, sees_calls=True)
+    stream = stream_of(model, target, sees_calls=True)
+    return replace(stream, sure=partial(graphs.sure, model))
 
 
 def _target(model: Any) -> Target:

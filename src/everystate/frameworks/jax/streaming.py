@@ -53,8 +53,8 @@ def stream_of(model: object, target: Target, *, sees_calls: bool = False) -> Str
     target : Target
         The model as a function of one input.
     sees_calls : bool
-        Whether calls of the model that somebody else makes are seen. If not, a step of the user's
-        is run as the model would be, so `jax.jit` must be able to take it.
+        Whether calls that somebody else makes of the model are all that a step of the user's need
+        be seen by. If not, it is traced in the model's place, so `jax.jit` must be able to take it.
     """
     chunks = Chunks(model, target)
     if sees_calls:
@@ -118,9 +118,16 @@ class Chunks:
 
     def by(self, step: Step) -> Step:
         """Return a step of the user's that is run in the model's place, so that it is seen."""
-        target = replace(self.target, fn=step, args=(), finish=lambda result: result, key=step)
+
+        def traced(x: Any, state: Any) -> tuple[Any, Any]:
+            return step(x, state)
+
+        # Whose cells are watched is looked up in what a function wraps.
+        traced.__wrapped__ = self.model  # type: ignore[attr-defined]
+        target = replace(self.target, fn=traced, args=(), finish=lambda result: result, key=step)
 
         def seen(x: Any, state: Any) -> tuple[Any, Any]:
+            state = jax.tree.map(jax.numpy.asarray, state)  # numbers too, or each is traced anew
             block = block_of(self.model)
             result: tuple[Any, Any] = (
                 step(x, state) if block is None else block.call(target, (x, state))
