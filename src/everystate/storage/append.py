@@ -28,7 +28,8 @@ from everystate.storage.layout import block_steps, power_of_two
 from everystate.storage.mark import Mark
 from everystate.storage.place import Place
 from everystate.storage.writer import (
-    create_streamed,
+    NUMERIC,
+    create_arrays,
     open_streamed,
     say_complete,
     write_rest,
@@ -238,8 +239,12 @@ class TraceAppender:
         measured = {str(n): v for n, v in variables.items() if n not in encoded.coords}
         block = min(block_steps(measured), power_of_two(limit or 1 << 62))
         full = {str(n): _full(v, total or max(block, BEGIN)) for n, v in variables.items()}
-        create_streamed(self.folder, path, encoded, full, block)
-        write_rest(self.folder, path, encoded.drop_vars(list(variables)))
+        rest = encoded.drop_vars(list(variables))
+        numbers = {str(n): v for n, v in rest.variables.items() if v.dtype.kind in NUMERIC}
+        create_arrays(self.folder, path, encoded, {**full, **numbers}, block)
+        for name, variable in numbers.items():
+            open_streamed(self.folder, path, name)[...] = variable.values
+        write_rest(self.folder, path, rest.drop_vars(list(numbers)))
         self.mark.done[path], self.mark.total[path] = 0, total or 1
         arrays = {name: open_streamed(self.folder, path, name) for name in full}
         dims = {name: tuple(map(str, v.dims)) for name, v in full.items()}

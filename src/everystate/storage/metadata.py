@@ -110,7 +110,7 @@ def _endian(dtype: np.dtype[Any]) -> Node:
 
 def _write(place: Path, node: Node) -> None:
     fresh = place / f"{FILE_NAME}.partial"
-    fresh.write_text(json.dumps(node, indent=2, default=_plain), encoding="utf-8")
+    fresh.write_text(json.dumps(node, default=_plain), encoding="utf-8")
     os.replace(fresh, place / FILE_NAME)
 
 

@@ -30,7 +30,7 @@ from zarr.storage import LocalStore, StorePath
 
 from everystate import schema
 from everystate.storage import metadata
-from everystate.storage.layout import block_steps, grid
+from everystate.storage.layout import Grid, block_steps, grid
 from everystate.storage.mark import Mark
 
 # The checksum comes last, so that it is of the bytes on the disk.
@@ -80,7 +80,7 @@ def lay_out(folder: Path, tree: xr.DataTree) -> None:
         if path == "/":
             rest = rest.assign_attrs({schema.COMPLETE_ATTR: 0})
         if blocks:
-            create_streamed(folder, path, dataset, blocks, block_steps(blocks))
+            create_arrays(folder, path, dataset, blocks, block_steps(blocks))
             mark.done[path], mark.total[path] = 0, dataset.sizes[schema.TIME]
         write_rest(folder, path, rest)
         mark.variables[path] = {str(n): str(v.dtype) for n, v in dataset.variables.items()}
@@ -88,10 +88,10 @@ def lay_out(folder: Path, tree: xr.DataTree) -> None:
     mark.save(folder)
 
 
-def create_streamed(
+def create_arrays(
     folder: Path, path: str, dataset: xr.Dataset, variables: Mapping[str, xr.Variable], block: int
 ) -> None:
-    """Create a layer's arrays along ``time``, of all their steps, with nothing in them.
+    """Create arrays of numbers, of their full size, with nothing in them.
 
     Parameters
     ----------
@@ -102,22 +102,25 @@ def create_streamed(
     dataset : xarray.Dataset
         The layer.
     variables : mapping of str to xarray.Variable
-        Those of its variables that are written in blocks of time.
+        Those of its variables that are wanted.
     block : int
-        Steps of a block.
+        Steps of a block: what has a time axis is written in these.
     """
-    labels = [name for name in variables if name in dataset.coords and name not in dataset.dims]
+    labels = {name: v for name, v in variables.items() if name in dataset.coords}
+    labels = {name: v for name, v in labels.items() if name not in dataset.dims}
     for name, variable in variables.items():
-        if labels and name not in dataset.coords:  # as CF conventions say which are coordinates
+        own = sorted(label for label, v in labels.items() if set(v.dims) <= set(variable.dims))
+        if own and name not in dataset.coords:  # as CF conventions say which are coordinates
             variable = variable.copy(deep=False)
-            variable.attrs["coordinates"] = " ".join(sorted(labels))
+            variable.attrs["coordinates"] = " ".join(own)
+        whole = tuple(max(size, 1) for size in variable.shape)
+        cut = grid(variable, block) if schema.TIME in variable.dims else Grid(whole, whole)
         codec = replace(CODECS[0], typesize=variable.dtype.itemsize)
-        array = metadata.array(variable, grid(variable, block), codec.to_dict())
-        metadata.save(folder, f"{path}/{name}", array)
+        metadata.save(folder, f"{path}/{name}", metadata.array(variable, cut, codec.to_dict()))
 
 
 def open_streamed(folder: Path, path: str, name: str) -> zarr.Array[Any]:
-    """Return an array that `create_streamed` made, to be written."""
+    """Return an array that `create_arrays` made, to be written."""
     at = StorePath(LocalStore(folder), f"{path}/{name}".strip("/"))
     with _writing_all():
         return zarr.Array.from_dict(at, metadata.load(folder, at.path))
@@ -142,6 +145,9 @@ def _writing_all() -> Iterator[None]:
 
 def write_rest(folder: Path, path: str, dataset: xr.Dataset) -> None:
     """Write what of a group is written at once: its attributes, and all without a time axis."""
+    if not dataset.variables:
+        metadata.save(folder, path, metadata.group(dataset.attrs))
+        return
     # Zarr has a specification for strings of any length, but none for those of a fixed one.
     texts = [name for name, variable in dataset.variables.items() if variable.dtype.kind == "U"]
     dataset = dataset.assign({name: dataset[name].astype(object) for name in texts})
