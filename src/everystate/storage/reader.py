@@ -157,7 +157,8 @@ def _datasets(folder: Path, mark: Mark | None) -> dict[str, xr.Dataset]:
         store, known = stores[path], mark.variables.get(path, {})
         steps = mark.common_steps(path)
         _check_files(folder, store, known, steps)
-        dataset = decoded(_open_exactly(store, known)).assign_attrs(mark.attrs.get(path, {}))
+        opened = _open_exactly(store, known) if store.array_keys() else _without_arrays(store)
+        dataset = decoded(opened).assign_attrs(mark.attrs.get(path, {}))
         datasets[path] = dataset.isel({schema.TIME: slice(0, steps)}, missing_dims="ignore")
     return datasets
 
@@ -203,6 +204,11 @@ def _open_exactly(store: CheckedStore, known: Mapping[str, str]) -> xr.Dataset:
         dataset.coords,
         dataset.attrs,
     )
+
+
+def _without_arrays(store: CheckedStore) -> xr.Dataset:
+    """Open a group with nothing but attributes, which xarray does at the cost of a layer."""
+    return xr.Dataset(attrs=store.get_attrs())  # type: ignore[no-untyped-call]
 
 
 def _coder(dtype: str) -> CFDatetimeCoder:
