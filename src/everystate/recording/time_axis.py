@@ -10,8 +10,8 @@ from everystate.errors import EverystateError, InputError
 
 ORDER: Final = (1, 0, 2)
 """Axes, the likeliest first."""
-FEW: Final = (11, 7, 5, 3)
-"""Steps to run: a number that no other axis has."""
+FEW: Final = (11, 7, 5, 3, 2, 13, 17)
+"""Steps to run: a number that no other axis has. There are more of them than axes."""
 MUCH: Final = 4096
 """An axis longer than this is no batch, nor are there as many features; `SHORT` of it is run."""
 SHORT: Final = 48
@@ -44,10 +44,16 @@ def time_axis_of(
     Raises
     ------
     InputError
-        If no axis, or more than one, may be time; or if the model takes only a fixed number of
-        steps, and not those of the input.
+        If the input has another number of axes; if none of them, or more than one, may be time;
+        or if the model takes only a fixed number of steps, and not those of the input.
     """
     sizes = [None] * len(x.shape) if sizes is None else sizes
+    if len(sizes) != len(x.shape):
+        wanted = ", ".join("?" if size is None else str(size) for size in sizes)
+        raise InputError(
+            f"{name}: the input has shape {tuple(x.shape)}, expected ({wanted}). A missing axis is "
+            "added by x[:, None] or x[None]."
+        )
     fails: EverystateError | None = None
     for axis, shape in _attempts(x.shape, sizes):
         try:
@@ -59,7 +65,7 @@ def time_axis_of(
             return _checked(x.shape, sizes, axis, name)
     raise InputError(
         f"which axis of the input of shape {tuple(x.shape)} is time? {name} does not tell"
-        f"{'' if fails is None else f': {fails}'} Say time_axis=0 or time_axis=1."
+        f"{'.' if fails is None else f': {fails}'} Say time_axis=0 or time_axis=1."
     ) from fails
 
 
@@ -67,15 +73,19 @@ def _attempts(
     shape: Sequence[int], sizes: Sequence[int | None]
 ) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Yield an axis that may be time and an input's shape, in which no other is as long."""
-    if len(shape) != len(sizes):
-        return
     axes = [axis for axis in ORDER if axis < len(shape)]
     for axis in sorted(axes, key=lambda axis: sizes[axis] is not None):
-        others = [size or (n if n <= MUCH else SHORT) for n, size in zip(shape, sizes, strict=True)]
-        steps = sizes[axis] or next(n for n in FEW if n not in others)
-        others[axis] = steps
-        if others.count(steps) == 1:
-            yield axis, tuple(others)
+        tried = [size or (n if n <= MUCH else SHORT) for n, size in zip(shape, sizes, strict=True)]
+        tried[axis] = steps = sizes[axis] or _unlike(tried)
+        for other in axes:
+            if other != axis and tried[other] == steps and sizes[other] is None:
+                tried[other] = _unlike(tried)
+        if tried.count(steps) == 1:
+            yield axis, tuple(tried)
+
+
+def _unlike(numbers: Sequence[int]) -> int:
+    return next(n for n in FEW if n not in numbers)
 
 
 def _checked(shape: Sequence[int], sizes: Sequence[int | None], axis: int, name: str) -> int:

@@ -151,6 +151,31 @@ def minimal_gated(op: str) -> tuple[Any, np.ndarray]:
     return proto, rng.normal(size=(T, B, D)).astype("f")
 
 
+def stepped(layer: models.Node) -> Any:
+    """A Scan whose body runs a layer over one step: the state is handed on by the loop."""
+    node, state = helper.make_node, [1, B, U]
+    body = helper.make_graph(
+        [
+            node("Unsqueeze", ["x_t", "first"], ["in.X"]),
+            layer.proto("in.", ["", "h_out", "c_out"]),
+        ],
+        "body",
+        [*(models.value(f"in.initial_{s}", state) for s in "hc"), models.value("x_t", [B, D])],
+        [models.value(f"{s}_out", state) for s in "hc"],
+    )
+    scan = node("Scan", ["h_0", "c_0", "x"], ["h", "c"], body=body, num_scan_inputs=1, name="loop")
+    tensors = {f"in.{role}": layer.arrays[role] for role in ("W", "R", "B")}
+    tensors |= {f"{s}_0": layer.arrays[f"initial_{s}"] for s in "hc"} | {"first": np.array([0])}
+    inputs, outputs = [models.value("x", [None, B, D])], [models.value("h", None)]
+    return models.model([scan], inputs, outputs, tensors)
+
+
+def test_a_node_inside_of_a_loop_goes_on_with_it(x, tmp_path):
+    model = stepped(models.node("lstm", seed=6, sizes=(1, B, D, U), name="/lstm/LSTM"))
+    streamed.check(model, x, tmp_path)
+    assert "lstm" in {leaf.name for leaf in es.record(model, x).leaves}
+
+
 def test_a_model_whose_states_are_inputs(x, tmp_path):
     """They begin with what is given; then they are carried on, what is given with them or not."""
     lstm = models.node("lstm", seed=5, sizes=(5, B, D, U))
@@ -184,8 +209,18 @@ def refused() -> dict[str, tuple[Any, str]]:
         proto = layer.proto(outputs=["Y"])
         return models.model([proto], inputs, outputs, stored(layer, ""))
 
+    def branch(name: str, nodes: list[Any]) -> Any:
+        return helper.make_graph(nodes, name, [], [models.value(name, None)])
+
+    gru = models.node("gru", sizes=(5, B, D, U))
+    then = branch("then", [gru.proto(outputs=["then"])])
+    other = branch("other", [helper.make_node("Unsqueeze", ["X", "one"], ["other"])])
+    choice = helper.make_node("If", ["yes"], ["Y"], then_branch=then, else_branch=other)
+    inputs, outputs = [models.value("X", [None, None, D])], [models.value("Y", None)]
+    tensors = {"yes": np.array(True), "one": np.array([1]), **stored(gru, "")}
     lengths = np.array([5, 5])
     return {
+        "a branch": (models.model([choice], inputs, outputs, tensors), "gru is in a branch of If"),
         "bidirectional": (alone("gru", direction="bidirectional"), "gru reads backwards"),
         "reverse": (alone("lstm", direction="reverse"), "lstm reads backwards"),
         "lengths": (alone("gru", lengths=lengths), "gru is given sequence_lens"),

@@ -65,7 +65,8 @@ class _Chunks:
         states, done = state or ({}, 0)
         with self._observed() as observed:
             layers = observed.tapped[1]
-            self._check(observed)
+            if state is None:
+                self._check(observed)
             variables = observed.run((self._feeds(observed, x, done),), states)
         after = {a.path: final_states(a, variables[a.path]) for a in layers}
         return variables, (after, done + self._steps(x))
@@ -155,8 +156,10 @@ def _node(observed: Observed, name: str) -> Any:
 
 def _fed(graph: graph_pb2.GraphDef, layer: TappedLayer) -> Iterator[str]:
     """Yield the placeholders that a layer's lengths depend on, by more than their sizes."""
+    if layer.lengths is None:
+        return
     nodes = {n.name: n for n in graph.node}
-    waiting, seen = [layer.lengths] if layer.lengths else [], set[str]()
+    waiting, seen = [layer.lengths], set[str]()
     while waiting:
         name = waiting.pop().lstrip("^").partition(":")[0]
         if name in seen or nodes[name].op in SIZES:
