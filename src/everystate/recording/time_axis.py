@@ -94,7 +94,7 @@ def _checked(shape: Sequence[int], sizes: Sequence[int | None], axis: int, name:
         raise InputError(
             f"{name} takes {steps} steps at once, neither more nor fewer: axis {axis} of its input "
             f"is fixed, and the input of shape {tuple(shape)} has {shape[axis]}. Save the model "
-            "with that axis left open (None, or a dynamic axis), or record stretches of so many "
-            "steps, each by itself."
+            f"with that axis left open (None, or a dynamic axis); or say time_axis={axis}, chunk="
+            f"{steps} and, by step=, that its state is carried from one such stretch to the next."
         )
     return axis

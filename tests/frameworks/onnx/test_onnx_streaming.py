@@ -240,3 +240,6 @@ def test_a_fixed_number_of_steps(x, tmp_path):
         es.record(model, x, store=tmp_path / "run.zarr")
     got = es.record(model, x[:20], store=tmp_path / "run.zarr")  # which is all there is: whole
     assert streamed.compare(got, es.record(model, x[:20])) == 0
+    options = {"step": streaming.stream(model).step, "time_axis": 0, "chunk": 20}
+    got = es.record(model, x[:100], store=tmp_path / "five.zarr", **options)
+    assert streamed.compare(got, es.record(stack(batch_first=False), x[:100])) < 1e-5

@@ -192,6 +192,26 @@ def test_a_fixed_number_of_steps(x, tmp_path):
     assert streamed.compare(got, es.record(graph, x[:, :20])) == 0
 
 
+def every_other(x: Any) -> Any:
+    return v1.nn.dynamic_rnn(rnn_cell.GRUCell(4), x[:, ::2], dtype=tf.float32)[0]
+
+
+def test_an_axis_that_nobody_can_tell(x, tmp_path):
+    graph = frozen(every_other)
+    with pytest.raises(InputError, match=r"which axis .* is time\?"):
+        es.record(graph, x, store=tmp_path / "run.zarr")
+    with pytest.raises(UncuttableError, match="runs other steps in pieces"):
+        es.record(graph, x, store=tmp_path / "run.zarr", time_axis=1, memory=10_000)
+
+
+def test_a_fixed_number_of_steps_as_the_chunk(x, tmp_path):
+    """It cannot be tried, so it takes somebody to say that it may be cut there."""
+    graph, x = frozen(stack, shape=(None, 20, D)), x[:, :100]
+    options = {"step": streaming.stream(graph).step, "time_axis": 1, "chunk": 20}
+    got = es.record(graph, x, store=tmp_path / "run.zarr", **options)
+    assert streamed.compare(got, es.record(frozen(stack), x)) < 1e-5
+
+
 def test_a_graph_whose_states_are_fed(x, tmp_path):
     """Whoever made it knows how its state is handed on, and says it by step=."""
 

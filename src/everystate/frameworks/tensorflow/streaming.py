@@ -26,7 +26,7 @@ SIZES: Final = ("Shape", "ShapeN", "Size", "Rank")
 """Ops that read nothing of a tensor but how large it is."""
 
 State = tuple[Values, int]
-"""What each layer ended with, and how many steps have gone by."""
+"""What each layer ended with, and how many steps have gone by, where lengths are fed."""
 
 
 def stream(model: Any) -> Stream:
@@ -68,8 +68,8 @@ class _Chunks:
             if state is None:
                 self._check(observed)
             variables = observed.run((self._feeds(observed, x, done),), states)
-        after = {a.path: final_states(a, variables[a.path]) for a in layers}
-        return variables, (after, done + self._steps(x))
+            after = {a.path: final_states(a, variables[a.path]) for a in layers}
+            return variables, (after, done + self._steps(x) if self._lengths(observed) else 0)
 
     def call(self, x: Any) -> Values:
         """Run it whole."""
@@ -107,12 +107,17 @@ class _Chunks:
 
     def _feeds(self, observed: Observed, x: Any, done: int = 0) -> dict[str, Any]:
         """Return what is fed with a chunk that begins after so many steps."""
-        feeds = {**self.others, self._name(observed): x}
-        for layer in observed.tapped[1]:
-            for name in _fed(observed.tapped[0], layer):
-                if self._holds_lengths(name):
-                    feeds[name] = _left(name, np.asarray(self.others[name]), done, self._steps(x))
-        return feeds
+        left = {
+            name: _left(name, np.asarray(self.others[name]), done, self._steps(x))
+            for name in self._lengths(observed)
+        }
+        return {**self.others, self._name(observed): x, **left}
+
+    def _lengths(self, observed: Observed) -> list[str]:
+        """Return the placeholders that are fed lengths."""
+        graph, layers = observed.tapped
+        behind = dict.fromkeys(name for layer in layers for name in _fed(graph, layer))
+        return [name for name in behind if self._holds_lengths(name)]
 
     def _holds_lengths(self, name: str) -> bool:
         given = np.asarray(self.others.get(name))
