@@ -26,6 +26,7 @@ def test_a_series_is_recorded_in_chunks(run, weights, long, data, monkeypatch):
     done = run(*args)
     assert done.code == 0, done.err
     assert done.json["data"]["shape"] == [700, 2]
+    assert es.open_trace("run.zarr").attrs["model"] == str(weights)
     got = es.open_trace("run.zarr")["encoder"].to_dataset()
     for name in expected.data_vars:
         np.testing.assert_allclose(got[name], expected[name], atol=1e-5)
@@ -54,11 +55,22 @@ def test_an_interruption_is_gone_on_with(run, weights, long, monkeypatch):
     done = run(*args)
     assert done.code == 130
     assert "run.zarr is incomplete: /encoder 256 steps were saved." in done.err
+    assert es.open_trace("run.zarr", incomplete="trim").attrs["model"] == str(weights)
     done = run(*args)
     assert done.code == 0, done.err
     got = es.open_trace("run.zarr")["encoder"].to_dataset()
     for name in expected.data_vars:
         np.testing.assert_allclose(got[name], expected[name], atol=1e-5)
+
+
+def test_a_model_from_python_goes_by_the_name_it_was_given(run, weights, long, folder):
+    code = f"from everystate.frameworks.numpy import load\nmodel = load({str(weights)!r})"
+    (folder / "mine_in_chunks.py").write_text(code + "['encoder']\n")
+    args = ("record", "mine_in_chunks:model", "long.npy", "--batch-first", "--overwrite")
+    for chunks in ((), ("--memory", "80kB")):
+        done = run(*args, "-o", "run.zarr", *chunks)
+        assert done.code == 0, done.err
+        assert es.open_trace("run.zarr").attrs["model"] == "mine_in_chunks:model"
 
 
 def test_a_zarr_array_is_read_at_once_too(run, weights, long):

@@ -78,6 +78,7 @@ def record(
     framework, in the mode it is in: let your function call .eval() if it should.
     """
     from everystate.cli.arguments.series import read_series
+    from everystate.storage import metadata
 
     if not writing.resume:
         _check_free(output, writing.overwrite)
@@ -94,7 +95,9 @@ def record(
         raise
     trace.attrs["model"] = model
     seconds = perf_counter() - begin
-    if not writing.in_chunks:
+    if writing.in_chunks:
+        metadata.update(output, "/", {"model": model})  # the rest is written already
+    else:
         _save(trace, output, writing.overwrite)
     if writing.report is not None:
         _report(trace, series, writing.report)

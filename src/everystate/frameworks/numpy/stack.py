@@ -199,6 +199,7 @@ class Stacks(dict[str, Stack]):
         super().__init__(stacks)
         self.others = dict(others)
         self._file = file
+        self.__name__ = str(file.path)  # what a trace says of its model
 
     def tensor(self, name: str) -> Tensor:
         """Return one of the file's tensors, such as ``head.weight``, as it is stored.
