@@ -71,8 +71,11 @@ def leaf_path(path: str, paths: Collection[str]) -> str:
     return own
 
 
-def build_leaf(layer: Recorded, time: Labels, batch: Labels) -> xr.Dataset:
-    """Return one layer's dataset, labels as in `build_trace`."""
+def build_leaf(layer: Recorded, time: Labels, batch: Labels, *, indexed: bool = True) -> xr.Dataset:
+    """Return one layer's dataset, labels as in `build_trace`.
+
+    Without indexes nothing can be selected by label, but it takes half the time.
+    """
     variables = {}
     for name, array in layer.variables.items():
         dims = (schema.BATCH, schema.TIME, layer.dims[name])
@@ -84,7 +87,10 @@ def build_leaf(layer: Recorded, time: Labels, batch: Labels) -> xr.Dataset:
         key = f"{schema.INITIAL}{name}"
         dims_0 = (schema.BATCH, layer.dims[name])
         variables[key] = xr.Variable(dims_0, array, _attrs(key, schema.OBSERVED))
-    return xr.Dataset(variables, coords=_coords(layer, time, batch), attrs=_leaf_attrs(layer))
+    coords: Mapping[str, xr.Variable] | xr.Coordinates = _coords(layer, time, batch)
+    if not indexed:
+        coords = xr.Coordinates(coords, indexes={})
+    return xr.Dataset(variables, coords=coords, attrs=_leaf_attrs(layer))
 
 
 def _coords(layer: Recorded, time: Labels, batch: Labels) -> dict[str, xr.Variable]:

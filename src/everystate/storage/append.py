@@ -276,7 +276,7 @@ def _encoded(steps: xr.Dataset) -> xr.Dataset:
             since = {"units": f"{long[unit]} since 1970-01-01", "calendar": "proleptic_gregorian"}
             values = variable.values.astype(np.int64)
             coords[name] = (variable.dims, values, {**variable.attrs, **since})
-    return steps.assign_coords(coords)
+    return steps.assign_coords(coords) if coords else steps
 
 
 def _full(variable: xr.Variable, steps: int) -> xr.Variable:

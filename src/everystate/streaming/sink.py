@@ -85,7 +85,7 @@ class TraceSink:
         if not self.outline.full:
             return
         group = f"/{leaf_path(recorded.path, self.outline.layers)}"
-        leaf = self._kept(group, build_leaf(recorded, *self.outline.labels))
+        leaf = self._kept(group, build_leaf(recorded, *self.outline.labels, indexed=False))
         total = self.outline.total(recorded.path)
         completed = self.appender.append(group, leaf, total, self.outline.block)
         if completed and self.commits_itself:
