@@ -22,14 +22,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, eq=False)
 class Workers:
-    """Threads, and how many there are; they and what they change last as long as `lasting`.
+    """Threads, and how many there are; they last as long as `lasting`.
 
     Parameters
     ----------
     count : int
         How many.
     lasting : ExitStack
-        What ends the threads, and lets matrix products have theirs again.
+        What ends them.
     """
 
     count: int
@@ -47,7 +47,6 @@ class Workers:
         blocks : iterable
             The blocks.
         """
-        self.lasting.enter_context(_products().limit(limits=1))
         pool = ThreadPoolExecutor(self.count, thread_name_prefix="everystate")
         self.lasting.callback(pool.shutdown, cancel_futures=True)
 
@@ -73,7 +72,10 @@ def _products() -> ThreadpoolController:
 
 @contextmanager
 def workers() -> Iterator[Workers | None]:
-    """Provide as many threads as matrix products may use; None if that is one, or not known."""
+    """Provide as many threads as matrix products may use; None if that is one, or not known.
+
+    Meanwhile a product has one: on a busy machine, threads of small ones mostly wait.
+    """
     count = max((library.num_threads for library in _products().lib_controllers), default=1)
-    with ExitStack() as lasting:
+    with ExitStack() as lasting, _products().limit(limits=1):
         yield Workers(count, lasting) if count > 1 else None

@@ -14,7 +14,7 @@ from everystate.recording.observation import as_numpy
 PROVIDERS: Final = ["CPUExecutionProvider"]
 """A kernel elsewhere may round inputs to fewer bits than a replay can follow."""
 _QUIET: Final = 4
-_SPINNING: Final = "session.intra_op.allow_spinning"
+_SPINNING: Final = "session.force_spinning_stop"
 _FOLDER: Final = "session.model_external_initializers_file_folder_path"
 _DTYPES: Final[Mapping[str, str]] = {
     "tensor(float)": "float32",
@@ -45,7 +45,7 @@ class Session:
     def __post_init__(self) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _QUIET  # what it would print, it also raises
-        options.add_session_config_entry(_SPINNING, "0")  # the replay needs the processors
+        options.add_session_config_entry(_SPINNING, "1")  # after a run: the replay comes next
         if self.source.folder is not None:
             options.add_session_config_entry(_FOLDER, str(self.source.folder.absolute()))
         try:
