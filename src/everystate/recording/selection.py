@@ -98,6 +98,11 @@ class Select:
         return {*self.asked} <= {schema.H, schema.INPUTS}
 
     @property
+    def only_states(self) -> bool:
+        """Whether no gates are asked for, but more than what every layer puts out."""
+        return {*self.asked} <= {"states", schema.H, "c", schema.INPUTS} and not self.only_output
+
+    @property
     def counts_from_end(self) -> bool:
         """Whether the window is counted from the end of the sequence."""
         return any(bound is not None and bound < 0 for bound in self._bounds)

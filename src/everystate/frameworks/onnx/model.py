@@ -6,8 +6,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from os import fspath
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
+import numpy as np
 import onnx
 
 from everystate.errors import InputError, UnsupportedModelError
@@ -16,6 +17,7 @@ from everystate.frameworks.onnx.plan import Plan, find, plan
 from everystate.frameworks.onnx.session import Session
 from everystate.recording.recorder import Recorder
 
+RANK_OF_X: Final = 3
 _observed: ContextVar[tuple["Observed", ...]] = ContextVar("onnx_observed", default=())
 """Models that are being observed, innermost last: `call` runs these."""
 
@@ -42,23 +44,36 @@ class Observed:
     recorder: Recorder | None = None
     rewrite: Callable[[Source], None] = _as_it_is
 
+    _stepwise: bool = True
+    _first: Sequence[Any] = ()
+
     @cached_property
     def ready(self) -> tuple[Plan, Session, list[str]]:
         """What is shown of the model, the model ready to run, and its outputs."""
         source = read_model(self.model)
         self.rewrite(source)
         own = [value.name for value in source.proto.graph.output]
-        made = plan(source, self.recorder.wants if self.recorder else lambda path: False)
+        recorder = self.recorder
+        if recorder is None:
+            return plan(source, lambda path: False), Session(source), own
+        rows = _rows_of(source, self._first) if recorder.select.only_states else None
+        made = plan(source, recorder.wants, rows if self._stepwise else None)
         return made, Session(source), own
 
     def call(self, inputs: Sequence[Any]) -> dict[str, Tensor]:
         """Run it once (see `call`)."""
+        self._first = inputs
         made, session, own = self.ready
+        self._first = ()  # nobody's arrays are kept
         feeds = session.feeds(inputs)
         try:
             results = session.run(list(dict.fromkeys((*own, *made.outputs))), feeds)
         except InputError as error:
             raise InputError(f"{error}{made.hint}") from error
+        if not made.holds(results):  # then c is replayed
+            self._stepwise = False
+            del self.ready
+            return self.call(inputs)
         if self.recorder is not None:
             self._report(self.recorder, made, {**feeds, **results})
         return {name: results[name] for name in own}
@@ -71,6 +86,19 @@ class Observed:
                     recorder.observe(seen)
         finally:
             recorder.end_run()
+
+
+def _rows_of(source: Source, inputs: Sequence[Any]) -> Callable[[str], int]:
+    """Return what tells how many rows an input of the model has, as far as it is known; else 1."""
+    named = len(inputs) == 1 and isinstance(inputs[0], Mapping)
+    names = [value.name for value in source.proto.graph.input]
+    given = inputs[0] if named else dict(zip(names, inputs, strict=False))
+
+    def rows(name: str) -> int:
+        shape: tuple[int, ...] = np.shape(given[name]) if name in given else ()
+        return int(shape[1]) if len(shape) == RANK_OF_X else 1
+
+    return rows
 
 
 def matches(model: object) -> bool:

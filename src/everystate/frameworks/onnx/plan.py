@@ -1,18 +1,19 @@
 """What is shown of a model: its recurrent nodes and loops, each by its path."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
 
 from everystate.errors import UnsupportedModelError
 from everystate.frameworks.onnx import quantised
-from everystate.frameworks.onnx.files import Source
+from everystate.frameworks.onnx.files import Source, Tensor
 from everystate.frameworks.onnx.graph import OWN_DOMAINS, Exposure, Scope
 from everystate.frameworks.onnx.loops import ShownLoop, is_loop, show_loop
 from everystate.frameworks.onnx.naming import Named, name_of, paths
 from everystate.frameworks.onnx.nodes import FAMILY, directions
 from everystate.frameworks.onnx.recurrent import ShownNode, is_recurrent, show_node, time_first
+from everystate.frameworks.onnx.stepwise import can_be_stepped
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +42,7 @@ def find(source: Source) -> list[Found]:
         If there is nothing.
     """
     time_first(source.proto.graph)
-    opset = max(
-        (o.version for o in source.proto.opset_import if o.domain in OWN_DOMAINS), default=0
-    )
+    opset = opset_of(source)
     met = [
         (scope, node)
         for scope, node in Scope(source.proto.graph).walk()
@@ -58,6 +57,12 @@ def find(source: Source) -> list[Found]:
         name = name_of(node, op).removesuffix(quantised.SUFFIX)
         named.append(Named(name, op, _around(scope, place), _weights(node, k)))
     return [Found(path, *pair) for path, pair in zip(paths(named), met, strict=True)]
+
+
+def opset_of(source: Source) -> int:
+    """Return the version of ONNX's own operators that a model uses."""
+    versions = (o.version for o in source.proto.opset_import if o.domain in OWN_DOMAINS)
+    return max(versions, default=0)
 
 
 def _around(scope: Scope, place: dict[tuple[str, ...], int]) -> int | None:
@@ -106,6 +111,11 @@ class Plan:
     outputs: list[str]
     shown: Sequence[ShownNode | ShownLoop]
 
+    def holds(self, results: Mapping[str, Tensor]) -> bool:
+        """Whether nodes that are run step by step gave what they give else."""
+        trials = [s.trial for s in self.shown if isinstance(s, ShownNode) and s.trial]
+        return all(trial.holds(results) for trial in trials)
+
     @property
     def hint(self) -> str:
         """What may be the reason if onnxruntime fails, though the model alone does not."""
@@ -118,7 +128,11 @@ class Plan:
         )
 
 
-def plan(source: Source, wants: Callable[[str], bool]) -> Plan:
+def plan(
+    source: Source,
+    wants: Callable[[str], bool],
+    rows_of: Callable[[str], int] | None = None,
+) -> Plan:
     """Make a model show its recurrent nodes and loops.
 
     Parameters
@@ -127,11 +141,22 @@ def plan(source: Source, wants: Callable[[str], bool]) -> Plan:
         Its graph is changed: outputs are added.
     wants : callable
         Whether a leaf's path is wanted.
+    rows_of : callable, optional
+        How many rows an input has, 1 if that is not known: nodes are run step by step where
+        that shows more and is worth while. None: they are not.
     """
     exposure = Exposure(source)
     shown: list[ShownNode | ShownLoop] = []
-    for found in find(source):
-        if any(wants(leaf) for leaf in found.leaves):
-            show = show_node if is_recurrent(found.node) else show_loop
-            shown.append(show(found.path, found.scope, found.node, exposure))
+    for path, scope, node in ((f.path, f.scope, f.node) for f in find(source) if _wanted(f, wants)):
+        if is_recurrent(node):
+            stepwise = rows_of is not None and can_be_stepped(
+                scope, node, opset_of(source), rows_of(node.input[0])
+            )
+            shown.append(show_node(path, scope, node, exposure, stepwise=stepwise))
+        else:
+            shown.append(show_loop(path, scope, node, exposure))
     return Plan(source, exposure.outputs, shown)
+
+
+def _wanted(found: Found, wants: Callable[[str], bool]) -> bool:
+    return any(wants(leaf) for leaf in found.leaves)

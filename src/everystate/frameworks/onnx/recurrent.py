@@ -21,9 +21,12 @@ from everystate.frameworks.onnx.nodes import (
     canonical,
     directions,
 )
+from everystate.frameworks.onnx.stepwise import Trial, step
 from everystate.recording.observation import Observation
 
 RANK_OF_Y: Final = 4
+EACH_C: Final = "c of each step"
+"""Where ``c`` is found if the node is run step by step."""
 _BATCH_FIRST: Final[Mapping[str, tuple[int, ...]]] = {
     "X": (1, 0, 2),
     "initial_h": (1, 0, 2),
@@ -100,6 +103,8 @@ class ShownNode:
         Where each of its inputs and outputs is found, by its name in ONNX's definition.
     levels : int
         How many loops it is inside of.
+    trial : Trial, optional
+        What must hold if it is run step by step.
     """
 
     path: str
@@ -107,6 +112,7 @@ class ShownNode:
     ways: list[Direction]
     values: Mapping[str, Value]
     levels: int
+    trial: Trial | None = None
     _stored: dict[int, Weights] = field(default_factory=dict)
 
     def observations(self, results: Mapping[str, Tensor]) -> Iterator[Observation]:
@@ -151,7 +157,9 @@ class ShownNode:
     def _observation(self, calls: Mapping[str, Calls], way: Direction, run: range) -> Observation:
         d = way.place
         observed = {"h": _along_time([calls["Y"][k][:, d] for k in run])}
-        if "c" in way.cell.states and len(observed["h"]) == len(run):  # a step a call
+        if EACH_C in calls:
+            observed["c"] = _along_time([calls[EACH_C][k][:, d] for k in run])
+        elif "c" in way.cell.states and len(observed["h"]) == len(run):  # a step a call
             observed["c"] = np.stack([calls["Y_c"][k][d] for k in run])
         first, last = run[0], run[-1]
         final = {s: calls[f"Y_{s}"][last][d] for s in way.cell.states}
@@ -199,7 +207,9 @@ def _along_time(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def show_node(path: str, scope: Scope, node: onnx.NodeProto, exposure: Exposure) -> ShownNode:
+def show_node(
+    path: str, scope: Scope, node: onnx.NodeProto, exposure: Exposure, *, stepwise: bool = False
+) -> ShownNode:
     """Show every value of a recurrent node.
 
     Parameters
@@ -210,19 +220,21 @@ def show_node(path: str, scope: Scope, node: onnx.NodeProto, exposure: Exposure)
         The node, and the graph it is in; outputs that it lacks are added.
     exposure : Exposure
         What shows values.
+    stepwise : bool
+        Whether to run it step by step (see `stepwise`).
     """
-    roles = OUTPUTS[node.op_type]
+    op, ways = node.op_type, directions(path, node)
+    roles = OUTPUTS[op]
     names = [*node.output, *[""] * (len(roles) - len(node.output))]
     del node.output[:]
     node.output.extend(name or exposure.fresh() for name in names)
     scope.producers |= dict.fromkeys(node.output, node)
-    values = {
-        role: exposure.value(scope, name)
-        for role, name in (
-            *zip(INPUTS[node.op_type], node.input, strict=False),
-            *zip(roles, node.output, strict=True),
-        )
-        if name
-    }
-    ways = directions(path, node)
-    return ShownNode(path, node.op_type, ways, values, scope.levels)
+    named = [
+        *zip(INPUTS[op], node.input, strict=False),
+        *zip(roles, node.output, strict=True),
+    ]
+    trial = step(scope, node, exposure) if stepwise else None
+    if trial is not None:
+        named.append((EACH_C, trial.c))
+    values = {role: exposure.value(scope, name) for role, name in named if name}
+    return ShownNode(path, op, ways, values, scope.levels, trial)
