@@ -111,7 +111,10 @@ def main(rounds: int) -> None:
 
 def table(rounds: int, steps: int) -> None:
     """Print the table, each size in a process of its own: what one takes another does not see."""
-    print(f"one sequence to disk, h and c of {UNITS} units; times forward + plain write")
+    print(
+        f"one sequence to disk, h and c of {UNITS} units, {torch.get_num_threads()} threads of "
+        "PyTorch; times forward + plain write"
+    )
     heads = ("forward", "write", "record")
     columns = f"{'ratio':>7} {'us/step':>8} {'cpu us':>8} peak"
     print(f"{'steps':>10} {' '.join(f'{head:>9}' for head in heads)} {columns}")
