@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def allowed():
-    return {library.num_threads for library in module._products().lib_controllers}
+    return {library.num_threads for library in module._products().libraries.lib_controllers}
 
 
 @pytest.fixture
@@ -130,6 +130,15 @@ def test_an_error_is_the_callers_and_no_thread_stays(three):
         list(threads.map(compute, range(9)))
     assert allowed() == {3}
     assert not [t for t in threading.enumerate() if t.name.startswith("everystate")]
+
+
+def test_recordings_that_overlap_give_back_what_there_was(three):
+    first, second = workers(), workers()
+    assert first.__enter__().count == second.__enter__().count == 3
+    first.__exit__(None, None, None)
+    assert allowed() == {1}
+    second.__exit__(None, None, None)
+    assert allowed() == {3}
 
 
 def test_one_thread_is_no_worker():

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -64,10 +65,40 @@ class Workers:
             yield first, result.result()
 
 
+class _Products:
+    """NumPy's matrix products, held to one thread as long as anybody needs it.
+
+    Two recordings in two threads may overlap in any way: only the first to begin sees how many
+    threads there were, and only the last to end gives them back.
+    """
+
+    def __init__(self) -> None:
+        self.libraries = ThreadpoolController().select(user_api="blas")
+        self.lock = Lock()
+        self.holders, self.threads = 0, 1
+        self.held = ExitStack()
+
+    @contextmanager
+    def one_thread(self) -> Iterator[int]:
+        """Hold them to one thread in a block; yield how many there were."""
+        with self.lock:
+            if not self.holders:
+                counts = (library.num_threads for library in self.libraries.lib_controllers)
+                self.threads = max(counts, default=1)
+                self.held.enter_context(self.libraries.limit(limits=1))
+            self.holders += 1
+        try:
+            yield self.threads
+        finally:
+            with self.lock:
+                self.holders -= 1
+                if not self.holders:
+                    self.held.close()
+
+
 @cache
-def _products() -> ThreadpoolController:
-    """Return what tells and sets the threads of NumPy's matrix products."""
-    return ThreadpoolController().select(user_api="blas")
+def _products() -> _Products:
+    return _Products()
 
 
 @contextmanager
@@ -76,6 +107,5 @@ def workers() -> Iterator[Workers | None]:
 
     Meanwhile a product has one: on a busy machine, threads of small ones mostly wait.
     """
-    count = max((library.num_threads for library in _products().lib_controllers), default=1)
-    with ExitStack() as lasting, _products().limit(limits=1):
+    with _products().one_thread() as count, ExitStack() as lasting:
         yield Workers(count, lasting) if count > 1 else None

@@ -121,21 +121,23 @@ def step(scope: Scope, node: onnx.NodeProto, exposure: Exposure) -> Trial:
     some = made("Slice", names[_X], *(stored(k) for k in span), stored(0))
     tried = _like(node, [some, *names[_X + 1 :]], [fresh(), "", fresh()])
 
-    each_c = fresh()
+    each_y, each_c = fresh(), fresh()
     backwards: dict[str, Any] = {"scan_input_directions": [1], "scan_output_directions": [1, 1]}
     scan = helper.make_node(
         "Scan",
         [h, c, made("Unsqueeze", names[_X], stored(1))],
-        [Y_h, Y_c, Y, each_c],
+        [Y_h, Y_c, each_y, each_c],
         body=_body(node, names, fresh),
         num_scan_inputs=1,
         **(backwards if reverse else {}),
     )
+    whole = helper.make_node("Squeeze", [each_y, stored(1)], [Y])
     place = next(k for k, other in enumerate(graph.node) if Y in other.output)
     node.CopyFrom(scan)
+    graph.node.insert(place + 1, whole)
     for made_before in reversed([*before, tried]):
         graph.node.insert(place, made_before)
-    scope.producers |= {name: n for n in (*before, tried, node) for name in n.output if name}
+    scope.producers |= {name: n for n in (*before, tried, node, whole) for name in n.output if name}
     trial = Trial(Y, each_c, tried.output[0], tried.output[2], reverse)
     for name in (each_c, trial.tried_h, trial.tried_c):
         exposure.value(scope, name)
@@ -144,20 +146,16 @@ def step(scope: Scope, node: onnx.NodeProto, exposure: Exposure) -> Trial:
 
 def _body(node: onnx.NodeProto, names: list[str], fresh: Callable[[], str]) -> onnx.GraphProto:
     """Return one step: the node as it was, forwards, on a sequence of one."""
-    x, h, c, next_h, next_c, shown_h, shown_c = (fresh() for _ in range(7))
-    one = _like(node, [x, *names[_W:_H], h, c, names[_P]], ["", next_h, next_c])
+    x, h, c, y, next_h, next_c, shown_c = (fresh() for _ in range(7))
+    one = _like(node, [x, *names[_W:_H], h, c, names[_P]], [y, next_h, next_c])
     forwards = [a for a in one.attribute if a.name != "direction"]
     del one.attribute[:]
     one.attribute.extend(forwards)
-    shown = [
-        helper.make_node("Identity", [value], [name])
-        for value, name in ((next_h, shown_h), (next_c, shown_c))
-    ]
     return helper.make_graph(
-        [one, *shown],
+        [one, helper.make_node("Identity", [next_c], [shown_c])],
         "step",
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (h, c, x)],
-        [onnx.ValueInfoProto(name=name) for name in (next_h, next_c, shown_h, shown_c)],
+        [onnx.ValueInfoProto(name=name) for name in (next_h, next_c, y, shown_c)],
     )
 
 
