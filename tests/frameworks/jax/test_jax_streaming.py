@@ -17,6 +17,8 @@ import streamed
 from everystate.analysis.reducers import Moments
 from everystate.errors import InputError, UncuttableError, UnknownLayerError
 from everystate.frameworks.jax import carries
+from everystate.frameworks.jax.running import Target
+from everystate.frameworks.jax.streaming import Chunks
 
 T, B, D, U = 150, 2, 3, 5
 LITTLE = 5_000
@@ -185,6 +187,25 @@ def test_a_scan_of_a_length_of_its_own_is_left_alone(x, tmp_path):
     select = es.Select(layers="scan_1")
     got = es.record(model, x, **options, select=select)
     assert streamed.compare(got, es.record(model, x, select=select)) < 1e-6
+
+
+def test_a_function_that_does_otherwise_on_longer_chunks(x, tmp_path):
+    def model(xs):
+        return scan(xs[::2] if len(xs) > 40 else xs)
+
+    options = {"store": tmp_path / "run.zarr", "memory": LITTLE, "time_axis": 0}
+    with pytest.raises(UncuttableError, match="/scan_0 runs other steps in pieces"):
+        es.record(model, x, **options)
+    chunks = Chunks(model, Target(model))
+    _, state = chunks.step(x[:30], None)
+    with pytest.raises(UncuttableError, match="runs 30 steps over an input of 60, not one for"):
+        chunks.step(x[:60], state)
+    with pytest.raises(UncuttableError, match=r"of shape \(2, 3\) at the end .* one of shape \(1, 3"):
+        chunks.step(x[:30, :1], state)
+    with pytest.raises(UncuttableError, match="carries other states than in the chunk before"):
+        chunks.step(x[:30], [[*state[0], *state[0]]])
+    with pytest.raises(UncuttableError, match="not those that the state was carried by"):
+        chunks.step(x[:31], [*state, *state])
 
 
 def test_time_where_the_function_does_not_tell(x, tmp_path):

@@ -12,6 +12,7 @@ import jax
 from jax.extend.core import JaxprEqn, Literal
 
 from everystate.errors import UncuttableError
+from everystate.frameworks.jax.internals import source_of
 from everystate.frameworks.jax.records import is_key
 
 Array = Any
@@ -47,6 +48,11 @@ class Carries:
         if given is None:
             return place, own, moving
         initial = list(own)
+        if len(given) != len(moving):
+            raise UncuttableError(
+                f"a scan ({source_of(eqn.params['jaxpr'].jaxpr)}) carries other states than in the "
+                "chunk before."
+            )
         for k, a in zip(moving, given, strict=True):
             initial[k] = _restored(a, own[k])
         return place, initial, moving

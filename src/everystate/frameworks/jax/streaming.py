@@ -107,13 +107,15 @@ class Chunks:
         along = self._look(x)
         if along.reason is not None:
             raise UncuttableError(along.reason)
-        given = Arguments((*self.own, x))
-        program = self._program(given, along, state)
-        arrays = [] if state is None else [a for scan in state for a in scan]
-        result, found = program.run([*given.arrays, *arrays])
+        program = self._program(x, along, state)
+        carried = [] if state is None else [a for scan in state for a in scan]
+        result, found = program.run([*Arguments((*self.own, x)).arrays, *carried])
+        scans = [f for f in found if isinstance(f, FoundScan) and f.place in along.places]
+        for scan in scans:
+            if _length(scan) != x.shape[along.axis]:
+                raise UncuttableError(_not_along(scan, x.shape[along.axis]))
         if (block := block_of(self.model)) is not None:
             block.hand_over(found, self.target, program.traced)
-        scans = (f for f in found if isinstance(f, FoundScan) and f.place in along.places)
         return self.target.finish(result), [[storable(a) for a in f.final] for f in scans]
 
     def by(self, step: Step) -> Step:
@@ -136,11 +138,14 @@ class Chunks:
 
         return seen
 
-    def _program(self, given: Arguments, along: Along, state: State | None) -> Compiled:
-        """Return the function for arguments of a kind, traced once."""
-        key = (given.kind, state is None)
+    def _program(self, x: Any, along: Along, state: State | None) -> Compiled:
+        """Return the function for chunks of a kind, traced once."""
+        key = (Arguments((x,)).kind, state is None)
         if key not in self._programs:
             scans = [None] * len(along.places) if state is None else state
+            if len(scans) != len(along.places):
+                raise UncuttableError("its scans are not those that the state was carried by.")
+            given = Arguments((*self.own, x))
             traced = trace(self.target.fn, given, watch_all)
             program = traced.compiled(given.arrays, dict(zip(along.places, scans, strict=True)))
             self._programs[key] = program
@@ -200,7 +205,7 @@ def _along(axis: int, pair: Sequence[Sequence[Found]]) -> Along:
             places.append(one.place)
             reasons += _backwards(one)
         elif _lengths([one]) != _lengths([other]):
-            reasons.append(_not_along(one))
+            reasons.append(_not_along(one, LENGTHS[0]))
     return Along(axis, tuple(places), next(iter(reasons), None))
 
 
@@ -223,12 +228,11 @@ def _backwards(scan: FoundScan) -> Iterator[str]:
         yield f"{what} reads backwards: it begins at the end of the sequence."
 
 
-def _not_along(scan: FoundScan) -> str:
-    """Say why a scan whose steps depend on those of the input cannot go on."""
+def _not_along(scan: FoundScan, steps: int) -> str:
+    """Say why a scan whose steps depend on those of the input, so many, cannot go on."""
     where = f"a scan ({scan.source})"
     if scan.place is None:
         return f"{where} is within a lax.cond or a shard_map, which hand on no state."
-    if scan.inner and (scan.carried == [] or _length(scan) not in LENGTHS):
+    if any(isinstance(f, FoundScan) for f in scan.inner):
         return f"{where} has a scan along time in it: only the outermost scans hand on their state."
-    steps = _length(scan)
-    return f"{where} runs {steps} steps over an input of {LENGTHS[0]}, not one for each."
+    return f"{where} runs {_length(scan)} steps over an input of {steps}, not one for each."
