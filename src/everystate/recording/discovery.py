@@ -122,24 +122,6 @@ def model_name(model: object) -> str:
     return str(getattr(model, "__name__", type(model).__qualname__))  # functions have a name
 
 
-def layers_before(framework: Framework, model: Any) -> list[str]:
-    """Return the leaf paths of a model that is not called yet.
-
-    Raises
-    ------
-    UnsupportedModelError
-        If they are known only once it is called.
-    """
-    known = framework.layers(model)
-    if known is None:
-        raise UnsupportedModelError(
-            f"which layers {model_name(model)} has is known only once it is called, and a stream "
-            "with store= or reduce= needs to know before. Try es.record(model, x, store=...), "
-            "which tries the beginning first, or record without them and save the trace."
-        )
-    return list(known)
-
-
 def _load(name: str) -> Framework:
     """Return a framework module, whose library this imports.
 

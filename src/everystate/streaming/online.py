@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from everystate.errors import SelectionError
-from everystate.recording.discovery import framework_of, layers_before, model_name
+from everystate.recording.discovery import framework_of, model_name
 from everystate.recording.observation import Observation
 from everystate.recording.selection import Select
 from everystate.recording.trace import Labels
@@ -44,9 +44,29 @@ class OnlineRecorder(StreamRecorder):
     ) -> None:
         super().__init__(model, framework, select, sinks, labels)
         self.windows = windows
+        self.layers: list[str] | None = None
+        """Where to put the leaf paths of all layers once the first call is over, if anywhere."""
+        self._first: list[tuple[Observation, bool]] = []
         self._told: list[int] = []
         self._known = 0
         """Events before this step are decided on."""
+
+    def observe(self, seen: Observation, *, goes_on: bool = False) -> None:
+        """Record further steps of one layer; hold those of a first call that tells the layers."""
+        if self.layers is not None and self._in_run:
+            self._first.append((seen, goes_on))
+        else:
+            super().observe(seen, goes_on=goes_on)
+
+    def end_run(self) -> None:
+        """Say that the call of the whole model is over."""
+        if self.layers is not None:
+            self.layers[:] = dict.fromkeys(s.path for s, _ in self._first if self.wants(s.path))
+            self.layers = None
+        for seen, goes_on in self._first:
+            super().observe(seen, goes_on=goes_on)
+        self._first = []
+        super().end_run()
 
     def event(self, *steps: int) -> None:
         """Tell that there was an event: the steps around it are kept.
@@ -169,8 +189,10 @@ def recording_online(
     """
     _check(along, options)
     name, framework = framework_of(model)
-    layers = layers_before(framework, model)
-    select.check_layers(layers)
+    known = framework.layers(model)
+    layers = list(known or ())
+    if known is not None:
+        select.check_layers(layers)
     check_stored(options.get("stored_as"))
     outline = Outline(
         model_name(model),
@@ -190,6 +212,7 @@ def recording_online(
             windows = None if around is None else Windows(sink, around)
             sinks.insert(0 if outline.full else 1, windows or sink)
         recorder = OnlineRecorder(model_name(model), name, select, sinks, labels, windows)
+        recorder.layers = layers if known is None else None
         try:
             call = partial(framework.call, model)
             with framework.observe(model, recorder), recorder.calling(call):

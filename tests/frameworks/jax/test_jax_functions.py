@@ -210,9 +210,6 @@ def test_what_holds_no_states_is_refused():
         es.record(jax.jit(until_large), X)
     with pytest.raises(UnsupportedModelError, match=r"got the function integrate.*tap_scans"):
         es.unroll(integrate, X)
-    stream = es.recording(integrate, along="time", reduce=("mean",))
-    with pytest.raises(UnsupportedModelError, match=r"integrate has is known only once"), stream:
-        pass
 
 
 def double(x):

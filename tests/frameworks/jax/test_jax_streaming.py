@@ -200,12 +200,38 @@ def test_a_function_that_does_otherwise_on_longer_chunks(x, tmp_path):
     _, state = chunks.step(x[:30], None)
     with pytest.raises(UncuttableError, match="runs 30 steps over an input of 60, not one for"):
         chunks.step(x[:60], state)
-    with pytest.raises(UncuttableError, match=r"of shape \(2, 3\) at the end .* one of shape \(1, 3"):
+    with pytest.raises(
+        UncuttableError, match=r"of shape \(2, 3\) at the end .* one of shape \(1, 3"
+    ):
         chunks.step(x[:30, :1], state)
     with pytest.raises(UncuttableError, match="carries other states than in the chunk before"):
         chunks.step(x[:30], [[*state[0], *state[0]]])
     with pytest.raises(UncuttableError, match="not those that the state was carried by"):
         chunks.step(x[:31], [*state, *state])
+
+
+def test_a_stream_of_ones_own(x, tmp_path):
+    def model(xs, begin):
+        with jax.named_scope("lower"):
+            h, ys = jax.lax.scan(lambda h, x: (jnp.tanh(x @ W + h @ R),) * 2, begin[0], xs)
+            with jax.named_scope("upper"):
+                g = jax.lax.scan(lambda g, y: (0.5 * g + y, None), begin[1], ys)[0]
+        return h, g
+
+    begin = jnp.full((B, U), 0.3), jnp.ones((B, U))
+    with es.recording(model) as rec:
+        rec.run(x, begin)
+    state = begin
+    with es.recording(model, store=tmp_path / "run.zarr", along="time") as stream:
+        for part in np.split(x, [40, 41, 99]):
+            state = stream.run(part, state)
+    assert rec.trace.groups == ("/", "/lower", "/lower/cell", "/lower/upper")
+    assert stream.trace.groups == rec.trace.groups
+    assert streamed.compare(stream.trace, rec.trace) == 0
+    select = es.Select(layers="other")
+    stream = es.recording(model, select=select, reduce=[Moments()], along="time")
+    with pytest.raises(UnknownLayerError, match="has: lower, lower/upper"), stream as rec:
+        rec.run(x, begin)
 
 
 def test_time_where_the_function_does_not_tell(x, tmp_path):
