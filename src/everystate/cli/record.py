@@ -78,7 +78,7 @@ def record(
     framework, in the mode it is in: let your function call .eval() if it should.
     """
     from everystate.cli.arguments.series import read_series
-    from everystate.storage import metadata
+    from everystate.storage.writer import set_attributes
 
     if not writing.resume:
         _check_free(output, writing.overwrite)
@@ -96,7 +96,7 @@ def record(
     trace.attrs["model"] = model
     seconds = perf_counter() - begin
     if writing.in_chunks:
-        metadata.update(output, "/", {"model": model})  # the rest is written already
+        set_attributes(output, "/", {"model": model})  # the rest is written already
     else:
         _save(trace, output, writing.overwrite)
     if writing.report is not None:

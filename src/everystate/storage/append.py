@@ -22,16 +22,17 @@ import xarray as xr
 import zarr
 
 from everystate import schema
-from everystate.storage import metadata
 from everystate.storage.carried import Carried
 from everystate.storage.layout import block_steps, power_of_two
 from everystate.storage.mark import Mark
 from everystate.storage.place import Place
 from everystate.storage.writer import (
     NUMERIC,
+    consolidate,
     create_arrays,
     open_streamed,
     say_complete,
+    set_attributes,
     write_rest,
     write_shards,
 )
@@ -125,7 +126,7 @@ class TraceAppender:
         self._metadata: list[int] = []
         if place.resumed is None:
             self.mark.save(place.folder)  # the first file of all: it tells whose folder this is
-            metadata.save(place.folder, "/", metadata.group({**root, schema.COMPLETE_ATTR: 0}))
+            set_attributes(place.folder, "/", {**root, schema.COMPLETE_ATTR: 0})
             self.mark.variables["/"] = {}
             return
         for path, rows in self.mark.carried["rows"].items():
@@ -193,7 +194,7 @@ class TraceAppender:
             self.mark.done[path] = max(whole, self.mark.done[path])
             self.mark.total[path] = max(self.mark.total[path], self.mark.done[path])
         if self._metadata != self._shapes():
-            metadata.consolidate(self.folder)
+            consolidate(self.folder)
             self._metadata = self._shapes()
         if carried is not None:
             self.mark.carried = carried.save(self.folder)
@@ -209,9 +210,9 @@ class TraceAppender:
         for path, layer in self._layers.items():
             if layer.capacity != layer.rows:
                 layer.resize(layer.rows)
-            metadata.update(self.folder, path, self.mark.attrs[path])
+            set_attributes(self.folder, path, self.mark.attrs[path])
             self.mark.total[path] = layer.rows
-        metadata.consolidate(self.folder)
+        consolidate(self.folder)
         self.mark.save(self.folder)
         say_complete(self.folder)
         self.place.replace()
@@ -241,12 +242,11 @@ class TraceAppender:
         full = {str(n): _full(v, total or max(block, BEGIN)) for n, v in variables.items()}
         rest = encoded.drop_vars(list(variables))
         numbers = {str(n): v for n, v in rest.variables.items() if v.dtype.kind in NUMERIC}
-        create_arrays(self.folder, path, encoded, {**full, **numbers}, block)
+        arrays = create_arrays(self.folder, path, encoded, {**full, **numbers}, block)
         for name, variable in numbers.items():
-            open_streamed(self.folder, path, name)[...] = variable.values
+            arrays.pop(name)[...] = variable.values
         write_rest(self.folder, path, rest.drop_vars(list(numbers)))
         self.mark.done[path], self.mark.total[path] = 0, total or 1
-        arrays = {name: open_streamed(self.folder, path, name) for name in full}
         dims = {name: tuple(map(str, v.dims)) for name, v in full.items()}
         return _Layer(arrays, dims, block)
 

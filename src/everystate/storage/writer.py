@@ -17,7 +17,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -26,15 +25,16 @@ import numpy as np
 import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.storage import LocalStore, StorePath
 
 from everystate import schema
-from everystate.storage import metadata
 from everystate.storage.layout import Grid, block_steps, grid
 from everystate.storage.mark import Mark
 
 # The checksum comes last, so that it is of the bytes on the disk.
 CODECS = (BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec())
+
+_FILL = {"f": np.nan}
+"""What a plain reader sees where nothing is written yet, by kind of dtype; elsewhere it is 0."""
 
 _opening = Lock()
 """The global configuration is for one thread at a time."""
@@ -84,14 +84,27 @@ def lay_out(folder: Path, tree: xr.DataTree) -> None:
             mark.done[path], mark.total[path] = 0, dataset.sizes[schema.TIME]
         write_rest(folder, path, rest)
         mark.variables[path] = {str(n): str(v.dtype) for n, v in dataset.variables.items()}
-    metadata.consolidate(folder)
+    consolidate(folder)
     mark.save(folder)
+
+
+def consolidate(folder: Path) -> None:
+    """Gather all metadata in the root's file, which is what a reader sees."""
+    with _expected_warnings():
+        zarr.consolidate_metadata(str(folder), zarr_format=3)
+
+
+def set_attributes(folder: Path, path: str, attributes: Mapping[str, Any]) -> None:
+    """Set attributes of a group, which is made if it is not there."""
+    with _expected_warnings():
+        group = zarr.open_group(str(folder), path=path.strip("/"), mode="a", zarr_format=3)
+        group.update_attributes(_plain(attributes))
 
 
 def create_arrays(
     folder: Path, path: str, dataset: xr.Dataset, variables: Mapping[str, xr.Variable], block: int
-) -> None:
-    """Create arrays of numbers, of their full size, with nothing in them.
+) -> dict[str, zarr.Array[Any]]:
+    """Create arrays of numbers, of their full size, with nothing in them; return them.
 
     Parameters
     ----------
@@ -106,6 +119,7 @@ def create_arrays(
     block : int
         Steps of a block: what has a time axis is written in these.
     """
+    arrays = {}
     labels = {name: v for name, v in variables.items() if name in dataset.coords}
     labels = {name: v for name, v in labels.items() if name not in dataset.dims}
     for name, variable in variables.items():
@@ -115,30 +129,49 @@ def create_arrays(
             variable.attrs["coordinates"] = " ".join(own)
         whole = tuple(max(size, 1) for size in variable.shape)
         cut = grid(variable, block) if schema.TIME in variable.dims else Grid(whole, whole)
-        codec = replace(CODECS[0], typesize=variable.dtype.itemsize)
-        metadata.save(folder, f"{path}/{name}", metadata.array(variable, cut, codec.to_dict()))
+        with _writing_all():
+            arrays[name] = zarr.create_array(
+                str(folder),
+                name=f"{path}/{name}".strip("/"),
+                shape=variable.shape,
+                dtype=variable.dtype,
+                chunks=cut.chunks,
+                shards=cut.shards if cut.shards != cut.chunks else None,
+                compressors=CODECS,
+                fill_value=_FILL.get(variable.dtype.kind),
+                dimension_names=list(map(str, variable.dims)),
+                attributes=_plain(variable.attrs),
+                zarr_format=3,
+            )
+    return arrays
+
+
+def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes as JSON has them: NumPy's numbers and arrays as xarray writes them."""
+    return {
+        name: value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+        for name, value in attributes.items()
+    }
 
 
 def open_streamed(folder: Path, path: str, name: str) -> zarr.Array[Any]:
     """Return an array that `create_arrays` made, to be written."""
-    at = StorePath(LocalStore(folder), f"{path}/{name}".strip("/"))
-    with _writing_all():
-        return zarr.Array.from_dict(at, metadata.load(folder, at.path))
+    return open_to_write(str(folder), f"{path}/{name}")
 
 
 def open_to_write(store: Any, path: str) -> zarr.Array[Any]:
-    """Return an array of which every chunk is written, one of nothing but NaN too.
-
-    What is missing is then always damage. zarr 3.1.5, the last with NumPy 1, reads this setting
-    from its global configuration alone.
-    """
+    """Return an array that is there, to be written."""
     with _writing_all():
         return zarr.open_array(store, path=path.strip("/"), mode="r+")
 
 
 @contextmanager
 def _writing_all() -> Iterator[None]:
-    """Have arrays that are opened now write also what equals their fill value."""
+    """Have arrays that are opened now write every chunk, one of nothing but NaN too.
+
+    What is missing is then always damage. zarr 3.1.5, the last with NumPy 1, reads this setting
+    from its global configuration alone.
+    """
     with _opening, zarr.config.set({"array.write_empty_chunks": True}):
         yield
 
@@ -146,7 +179,7 @@ def _writing_all() -> Iterator[None]:
 def write_rest(folder: Path, path: str, dataset: xr.Dataset) -> None:
     """Write what of a group is written at once: its attributes, and all without a time axis."""
     if not dataset.variables:
-        metadata.save(folder, path, metadata.group(dataset.attrs))
+        set_attributes(folder, path, dataset.attrs)
         return
     # Zarr has a specification for strings of any length, but none for those of a fixed one.
     texts = [name for name, variable in dataset.variables.items() if variable.dtype.kind == "U"]
@@ -158,8 +191,7 @@ def write_rest(folder: Path, path: str, dataset: xr.Dataset) -> None:
 def _encoding(dtype: np.dtype[Any]) -> dict[str, Any]:
     encoding: dict[str, Any] = {"compressors": CODECS}
     if dtype.kind == "f":
-        # No mask when read, and NaN, not 0, for a plain reader where nothing is written yet.
-        encoding |= {"_FillValue": None, "fill_value": np.nan}
+        encoding |= {"_FillValue": None, "fill_value": _FILL["f"]}  # no mask when read
     return encoding
 
 
@@ -184,6 +216,7 @@ def _expected_warnings() -> Iterator[None]:
     """Ignore what Zarr says of choices that are made on purpose here."""
     with warnings.catch_warnings():
         for message in (
+            "Consolidated metadata is currently not part",  # who lacks it lists folders instead
             ".*does not have a Zarr V3 specification",  # labels that are bytes
             r".*everystate\.\S+ is not recognized",  # the mark, and what it refers to
         ):
@@ -242,7 +275,7 @@ class TraceWriter:
 
 def say_complete(folder: Path) -> None:
     """Set the root's attribute ``complete``, the last thing to be written of a trace."""
-    metadata.update(folder, "/", {schema.COMPLETE_ATTR: 1})
+    set_attributes(folder, "/", {schema.COMPLETE_ATTR: 1})
 
 
 def write_shards(array: zarr.Array[Any], variable: xr.Variable, start: int) -> None:
