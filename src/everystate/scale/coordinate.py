@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from inspect import isfunction
-from typing import Any
+from typing import Any, Unpack
 
 from everystate.errors import (
     InputTypeError,
@@ -17,8 +17,9 @@ from everystate.recording.discovery import framework_of
 from everystate.recording.selection import Select
 from everystate.scale.cluster import Where, connected
 from everystate.scale.inputs.recognise import source_of
-from everystate.scale.options import Batching
-from everystate.scale.result import Progress, Recorded
+from everystate.scale.job import Job
+from everystate.scale.options import Batching, Options
+from everystate.scale.result import Recorded
 from everystate.scale.run import Run
 from everystate.storage.lock import FolderLock
 from everystate.storage.shared.manifest import Plan
@@ -33,7 +34,7 @@ def record_many(
     client: Where = None,
     select: Select | None = None,
     batching: Batching | None = None,
-    progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> Recorded:
     """Record many sequences on many processes or machines, as one trace.
 
@@ -57,8 +58,12 @@ def record_many(
         Which layers, variables, units and steps. None: all states and gates.
     batching : Batching, optional
         How the model is called, and how sequences are cut into shards.
-    progress : callable, optional
-        Called with (sequences done, sequences in all).
+    **options
+        ``progress``: called with (sequences done, sequences in all). ``reduce`` and ``full``, as of
+        `everystate.record`: what is made of each sequence by itself, a row for each, beside the
+        trace or, with ``full=False``, in its place; see `everystate.open_reductions`. A result
+        has the same dimensions for every sequence, NaN where there is none; whole numbers are
+        float64 for that.
 
     Returns
     -------
@@ -99,11 +104,21 @@ def record_many(
     batching = Batching() if batching is None else batching
     source, root = source_of(inputs), Root(store)
     _check(load_model, select)
+    _check_options(options)
     with _taken(root) as plan, connected(client) as cluster:
         run = Run(cluster, source, root, plan)
         run.measure()
-        run.prepare(load_model, select, batching)
-        return run.record(progress or _silent)
+        job = Job(
+            run.id,
+            load_model,
+            select,
+            batching,
+            run.features,
+            options.get("reduce") or {},
+            options.get("full", True),
+        )
+        run.prepare(job)
+        return run.record(options.get("progress") or _silent)
 
 
 def _silent(done: int, total: int) -> None:
@@ -128,6 +143,14 @@ def _check(load_model: object, select: object) -> None:
             f"load_model cannot be sent to workers: {type(error).__name__}: {error}. Let it be a "
             "function of a module that loads the model from a file, and holds nothing open."
         ) from error
+
+
+def _check_options(given: Options) -> None:
+    for name in given:
+        if name not in Options.__annotations__:
+            raise TypeError(f"record_many() got an unexpected keyword argument {name!r}")
+    if given.get("reduce") is None and not given.get("full", True):
+        raise SelectionError("full=False keeps no steps: say what to make of them, reduce=.")
 
 
 def _refuse_models(load_model: object) -> None:

@@ -13,8 +13,11 @@ from everystate.recording.selection import Select
 from everystate.scale.batches import stacked
 from everystate.scale.inputs.source import Values
 from everystate.scale.options import Batching
+from everystate.storage.shared.reductions import Node
 from everystate.storage.shared.root import Root
 from everystate.storage.shared.writing import Leaf
+from everystate.streaming.reductions import Reductions
+from everystate.streaming.sink import Outline
 from everystate.streaming.verbs import record
 
 _kept = threading.local()
@@ -40,6 +43,10 @@ class Job:
         How the model is called.
     features : int
         Features of every sequence.
+    reduce : reducer, several, or mapping by name
+        What is made of each sequence. None of it: an empty mapping.
+    full : bool
+        Whether the steps themselves are stored.
     """
 
     id: str
@@ -47,6 +54,19 @@ class Job:
     select: Select
     batching: Batching
     features: int
+    reduce: Any
+    full: bool
+
+    @property
+    def described(self) -> str:
+        """What of it decides the values, in words that are the same in another process."""
+        said = f"{self.select}, pad={self.batching.pad}, time_first={self.batching.time_first}"
+        made = self.reductions().described
+        return f"{said}, reduce={made}, full={self.full}" if made else said
+
+    def reductions(self) -> Reductions:
+        """Return what makes something of one sequence."""
+        return Reductions(self.reduce, Outline("", "", []), int(self.select.every))
 
     @property
     def model(self) -> Any:
@@ -75,11 +95,14 @@ class Target:
         Its layers.
     weights : dict of str to str
         SHA-256 of the weights of each layer.
+    nodes : list of Node
+        What is made of each row.
     """
 
     root: Root
     leaves: list[Leaf]
     weights: dict[str, str]
+    nodes: list[Node]
 
 
 def _load(load_model: Any) -> Any:

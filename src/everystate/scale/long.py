@@ -9,42 +9,45 @@ import xarray as xr
 from everystate import schema
 from everystate.scale.batches import stacked
 from everystate.scale.inputs.source import Values
-from everystate.scale.job import Job, Target
+from everystate.scale.job import Target
+from everystate.scale.rows import Rows
+from everystate.storage import open_trace
 from everystate.storage.shared.writing import Leaf, RowWriter
 from everystate.streaming.verbs import record
 
 
-def record_in_chunks(job: Job, target: Target, sequence: Values, row: int) -> xr.DataTree:
+def record_in_chunks(made: Rows, sequence: Values) -> None:
     """Record one sequence by way of a trace on the worker's own disk, and write its row.
 
     Parameters
     ----------
-    job, target
-        What is recorded, and where it goes.
+    made : Rows
+        The one row, which is a shard of its own.
     sequence : ndarray, shape (steps, features)
         The sequence.
-    row : int
-        Its row, which is a shard of its own.
-
-    Returns
-    -------
-    xarray.DataTree
-        The attributes of its layers; no values.
 
     Raises
     ------
     UncuttableError
         If the model cannot be cut in time.
     """
+    job, target = made.job, made.target
     x = stacked([sequence], time_first=job.batching.time_first)
+    options: dict[str, Any] = {"select": job.select, "memory": job.batching.bytes}
+    options |= {"reduce": job.reduce} if target.nodes else {}
     with TemporaryDirectory(prefix="everystate-") as folder:
-        place = os.path.join(folder, "run.zarr")
-        options: dict[str, Any] = {"store": place, "memory": job.batching.bytes}
-        trace = record(job.model, x, select=job.select, **options)
-        for leaf in target.leaves:
-            for name in leaf.sample.data_vars:
-                _copy(trace[leaf.path].to_dataset()[name], leaf, target, row)
-        return trace.isel({schema.TIME: slice(0, 0)}).load()
+        if job.full:
+            options["store"] = os.path.join(folder, "run.zarr")
+        found = record(job.model, x, **options)
+        made.take_attrs(found)
+        if job.full:
+            trace = open_trace(options["store"])
+            for leaf in target.leaves:
+                for name in leaf.sample.data_vars:
+                    _copy(trace[leaf.path].to_dataset()[name], leaf, target, made.rows.start)
+    if target.nodes:
+        made.place(0, {node.path: found[node.path].to_dataset() for node in target.nodes})
+        made.write_reductions()
 
 
 def _copy(values: xr.DataArray, leaf: Leaf, target: Target, row: int) -> None:

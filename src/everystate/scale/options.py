@@ -1,9 +1,20 @@
 """`Batching`: how the sequences are given to the model."""
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypedDict
 
 from everystate.errors import SelectionError
+from everystate.scale.result import Progress
+
+
+class Options(TypedDict, total=False):
+    """Further options of `record_many`, where the meaning of each stands."""
+
+    progress: Progress | None
+    reduce: Mapping[str, Any] | Iterable[Any] | Callable[[], Any] | None
+    full: bool
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,11 @@ from everystate.scale.inputs.source import Sizes, Source, digest
 from everystate.scale.job import Job, Target
 from everystate.scale.options import Batching
 from everystate.scale.result import Progress, Recorded
+from everystate.scale.rows import nodes
 from everystate.scale.worker import measure, record_shard, sample
 from everystate.storage.shared.grid import shard_rows
 from everystate.storage.shared.manifest import Plan, ShardMark, load_marks
+from everystate.storage.shared.reductions import lay_out_reductions, root_of
 from everystate.storage.shared.root import Root
 from everystate.storage.shared.writing import (
     Leaf,
@@ -144,7 +146,7 @@ class Run:
                 name, key = f"reading {self.name(start)} and others", f"measure-{self.id}-{start}"
                 yield Call(name, key, measure, (start, self.source.part(start, stop)))
 
-    def prepare(self, load_model: Any, select: Select, batching: Batching) -> None:
+    def prepare(self, job: Job) -> None:
         """Plan the shards and lay out the trace, or see that what was begun is the same.
 
         Raises
@@ -152,8 +154,7 @@ class Run:
         TraceWriteError
             If what was begun at the place has other options or weights.
         """
-        job = Job(self.id, load_model, select, batching, self.features)
-        options = f"{select}, pad={batching.pad}, time_first={batching.time_first}"
+        select, batching, options = job.select, job.batching, job.described
         if self.old is not None and self.old.options != options:
             raise TraceWriteError(
                 f"{self.root}: was begun with {self.old.options}; now there is {options}. Give the "
@@ -175,9 +176,11 @@ class Run:
                 node.path.strip("/"),
                 node.to_dataset(),
                 np.asarray(select.steps(node.path.strip("/"), self.longest)),
+                job.full,
             )
             for node in trace.leaves
         ]
+        self.nodes = nodes(job, trace)
         weights = {leaf.path: leaf.sample.attrs.get("weights_sha256", "") for leaf in self.leaves}
         if self.old is None:
             self._lay_out(trace, weights, batching)
@@ -189,7 +192,7 @@ class Run:
         elif self.longest > self._room():
             for leaf in self.leaves:
                 grow(self.root, leaf)
-        self.target = self._shared(Target(self.root, self.leaves, weights), "target")
+        self.target = self._shared(Target(self.root, self.leaves, weights, self.nodes), "target")
 
     @property
     def longest(self) -> int:
@@ -222,9 +225,8 @@ class Run:
         rows = self.source.count
         self.plan.shard_rows = batching.rows or self._shard_rows(batching)
         self.plan.weights = weights
-        self.plan.variables = {
-            leaf.path: [*map(str, leaf.sample.data_vars)] for leaf in self.leaves
-        }
+        self.plan.variables = {leaf.path: [*leaf.stored] for leaf in self.leaves}
+        self.plan.reductions = [node.path for node in self.nodes]
         for name in self.root.names(""):
             self.root.remove(name)
         self.plan.save(self.root)
@@ -238,6 +240,8 @@ class Run:
             batch["source"] = xr.Variable(schema.BATCH, names, {"long_name": "name of the input"})
         attrs = {str(name): value for name, value in trace.attrs.items()}
         lay_out(self.root, attrs, self.leaves, batch, self.plan.shard_rows)
+        if self.nodes:
+            lay_out_reductions(self.root, attrs, self.nodes, batch, self.plan.shard_rows)
         self.plan.laid_out = True
         self.plan.save(self.root)
 
@@ -307,6 +311,8 @@ class Run:
                 attrs[path] = worst([attrs.get(path, {}), said])
         for path in self.plan.variables:
             set_coordinate(self.root, path, schema.LENGTH, lengths)
+        if self.plan.reductions:
+            set_coordinate(root_of(self.root), "", schema.LENGTH, lengths)
         complete(self.root, attrs | {"/": {"failed_sequences": len(failed)}})
 
     def _recorded(self, shards: int) -> Recorded:

@@ -5,10 +5,8 @@ is a message in the shard's mark; what is raised concerns the whole shard.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 
 from everystate import schema
@@ -19,17 +17,13 @@ from everystate.errors import (
     UncuttableError,
     WeightsError,
 )
-from everystate.recording.join import worst
 from everystate.recording.selection import Select
 from everystate.scale.batches import batches
 from everystate.scale.inputs.source import Sizes, Source, Values
 from everystate.scale.job import Job, Target
 from everystate.scale.long import record_in_chunks
+from everystate.scale.rows import Rows
 from everystate.storage.shared.manifest import ShardMark
-from everystate.storage.shared.writing import Leaf, write_rows
-
-Blocks = dict[str, dict[str, npt.NDArray[Any]]]
-"""What is to be written, by layer and variable, each (row, step, unit) or (row, unit)."""
 
 
 def measure(start: int, source: Source) -> tuple[int, Sizes]:
@@ -120,13 +114,13 @@ def record_shard(
             mark.failed[rows[k]] = f"{names[k]}: {fault}" if fault else str(found)
         elif np.searchsorted(target.leaves[0].steps, length):  # else none of it is selected
             sequences[k] = found
-    if len(rows) == 1 and sequences and _is_long(job, target, sequences[0]):
-        _record_long(job, target, sequences[0], mark, rows.start)
-    elif sequences:
-        blocks = _room(target.leaves, len(rows), max(map(len, sequences.values())))
-        _record_all(job, target, sequences, blocks, mark, rows.start)
-        for path, values in blocks.items():
-            write_rows(target.root, path, values, rows.start)
+    if sequences:
+        made = Rows(job, target, mark, rows, max(map(len, sequences.values())))
+        if len(rows) == 1 and _is_long(job, target, sequences[0]):
+            _record_long(made, sequences[0])
+        else:
+            _record_all(made, sequences)
+            made.write()
     mark.save(target.root)
     return mark
 
@@ -135,14 +129,12 @@ def _is_long(job: Job, target: Target, sequence: Values) -> bool:
     return len(sequence) * sum(leaf.all_bytes for leaf in target.leaves) > job.batching.bytes
 
 
-def _record_long(job: Job, target: Target, sequence: Values, mark: ShardMark, row: int) -> None:
+def _record_long(made: Rows, sequence: Values) -> None:
+    row = made.rows.start
     try:
-        trace = record_in_chunks(job, target, sequence, row)
+        record_in_chunks(made, sequence)
     except (UncuttableError, InputError, ReplayMismatchError) as error:
-        mark.failed[row] = f"sequence {row}: {error}"
-        return
-    for leaf in target.leaves:
-        _take_attrs(trace, leaf, target, mark)
+        made.mark.failed[row] = f"sequence {row}: {error}"
 
 
 def _fault(found: Values | str, length: int, features: int) -> str | None:
@@ -156,30 +148,10 @@ def _fault(found: Values | str, length: int, features: int) -> str | None:
     return None
 
 
-def _room(leaves: list[Leaf], rows: int, longest: int) -> Blocks:
-    """Return arrays of NaN for the rows of a shard."""
-    found: Blocks = {}
-    for leaf in leaves:
-        steps = int(np.searchsorted(leaf.steps, longest))
-        found[leaf.path] = {}
-        for name, variable in leaf.sample.data_vars.items():
-            sizes = {**variable.sizes, schema.BATCH: rows, schema.TIME: steps}
-            shape = tuple(sizes[dim] for dim in variable.dims)
-            empty = np.nan if variable.dtype.kind == "f" else 0
-            found[leaf.path][str(name)] = np.full(shape, empty, variable.dtype)
-    return found
-
-
-def _record_all(
-    job: Job,
-    target: Target,
-    sequences: Mapping[int, Values],
-    blocks: Blocks,
-    mark: ShardMark,
-    start: int,
-) -> None:
+def _record_all(made: Rows, sequences: Mapping[int, Values]) -> None:
     """Record sequences, batch by batch; one that the model refuses is named in the mark."""
-    step_bytes = sum(leaf.all_bytes for leaf in target.leaves)
+    job, start = made.job, made.rows.start
+    step_bytes = sum(leaf.all_bytes for leaf in made.target.leaves)
     most = max(1, job.batching.bytes // step_bytes)
     for batch in batches({k: len(a) for k, a in sequences.items()}, job.batching, most):
         parts = [batch]
@@ -193,42 +165,11 @@ def _record_all(
                 if len(part) > 1:  # find out which one it is
                     parts += [[k] for k in part]
                 else:
-                    mark.failed[start + part[0]] = f"sequence {start + part[0]}: {_said(error)}"
+                    row = start + part[0]
+                    made.mark.failed[row] = f"sequence {row}: {_said(error)}"
                 continue
-            _place(trace, target, {k: len(sequences[k]) for k in part}, blocks, mark)
+            made.take(trace, {k: len(sequences[k]) for k in part})
 
 
 def _said(error: Exception) -> str:
     return str(error) if isinstance(error, EverystateError) else f"{type(error).__name__}: {error}"
-
-
-def _place(
-    trace: xr.DataTree,
-    target: Target,
-    lengths: dict[int, int],
-    blocks: Blocks,
-    mark: ShardMark,
-) -> None:
-    """Copy what was recorded to its rows, without what is past each one's end."""
-    for leaf in target.leaves:
-        _take_attrs(trace, leaf, target, mark)
-        found = trace[leaf.path].to_dataset()
-        for name, room in blocks[leaf.path].items():
-            values = found[name].transpose(*leaf.sample[name].dims).values
-            for k, (row, length) in enumerate(lengths.items()):
-                if room.ndim == 3:
-                    steps = int(np.searchsorted(leaf.steps, length))
-                    room[row, :steps] = values[k, :steps]
-                else:
-                    room[row] = values[k]
-
-
-def _take_attrs(trace: xr.DataTree, leaf: Leaf, target: Target, mark: ShardMark) -> None:
-    """Note in the mark what a layer's attributes say; they must be of the same weights."""
-    attrs = {str(name): value for name, value in trace[leaf.path].attrs.items()}
-    if attrs.get("weights_sha256", "") != target.weights[leaf.path]:
-        raise WeightsError(
-            f"{leaf.path}: load_model() gives other weights each time. Let it load them from "
-            "a file, or set the seed of what is random in it."
-        )
-    mark.attrs[leaf.path] = worst([mark.attrs.get(leaf.path, {}), attrs])

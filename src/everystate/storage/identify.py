@@ -4,11 +4,14 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from everystate import schema
 from everystate.errors import CorruptTraceError, TraceFormatError, TraceNotFoundError
 from everystate.storage.place import REPLACED, WRITING
+
+Incomplete = Literal["error", "trim"]
+"""What to do with a store whose writer was stopped: raise, or open what is complete."""
 
 ROOT_FILES = ("zarr.json", ".zattrs", ".zgroup")
 """Where the root's attributes are: Zarr format 3, 2, and 2 without any."""

@@ -19,14 +19,12 @@ from everystate.errors import (
     TraceFormatError,
 )
 from everystate.storage.checked import CheckedStore, missing_files, where
-from everystate.storage.identify import root_attrs
+from everystate.storage.identify import Incomplete, root_attrs
 from everystate.storage.lock import is_being_written
 from everystate.storage.lossy import decoded
 from everystate.storage.mark import Mark
 from everystate.storage.reductions import REDUCTIONS
 from everystate.storage.shared.opening import is_shared, open_shared
-
-Incomplete = Literal["error", "trim"]
 
 
 def open_trace(path: str | os.PathLike[str], *, incomplete: Incomplete = "error") -> xr.DataTree:

@@ -17,7 +17,8 @@ import xarray as xr
 
 from everystate import schema
 from everystate.errors import CorruptTraceError, IncompleteTraceError, TraceNotFoundError
-from everystate.storage.identify import root_attrs
+from everystate.storage.identify import Incomplete, root_attrs
+from everystate.storage.shared.opening import is_shared, open_shared_reductions
 
 REDUCTIONS: Final = "everystate.reductions.npz"
 INDEX: Final = "arr_0"
@@ -63,18 +64,24 @@ def _told(variable: xr.Variable, arrays: list[Any], is_coordinate: bool) -> dict
     }
 
 
-def open_reductions(path: str | os.PathLike[str]) -> xr.DataTree:
+def open_reductions(
+    path: str | os.PathLike[str], *, incomplete: Incomplete = "error"
+) -> xr.DataTree:
     """Open what was made of the steps of a recording by ``reduce=``.
 
     Parameters
     ----------
     path : str or path-like
-        The store that was recorded to.
+        The store that was recorded to, or a URL that fsspec knows.
+    incomplete : {"error", "trim"}, default "error"
+        What to do with those of many sequences that are not all recorded: raise, or open the rows
+        that are. Those of one sequence are there in the end only.
 
     Returns
     -------
     xarray.DataTree
-        The results, at ``layer/variable/name``, as `everystate.record` returned them.
+        The results, at ``layer/variable/name``, as `everystate.record` returned them. Those of
+        `everystate.scale.record_many` have a dimension ``batch``, and are read when they are used.
 
     Raises
     ------
@@ -98,6 +105,8 @@ def open_reductions(path: str | os.PathLike[str]) -> xr.DataTree:
     1000
     >>> folder.cleanup()
     """
+    if is_shared(path):
+        return open_shared_reductions(path, trim=incomplete == "trim")
     folder = Path(path)
     if not root_attrs(folder).get(schema.COMPLETE_ATTR):
         raise IncompleteTraceError(

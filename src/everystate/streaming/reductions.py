@@ -31,18 +31,25 @@ class Reductions:
         self.outline = outline
         self.makers = {name: _maker(name, given) for name, given in _named(reduce).items()}
         self.reducers: dict[tuple[str, str, str], Any] = {}
+        self.attrs: dict[str, dict[str, Any]] = {}
+        """Attributes of each layer that sum up all its steps, such as the largest errors."""
         self._apart = {"every": every} if every > 1 else {}
 
     def take(self, recorded: Recorded) -> None:
         """Update the reducers of one layer."""
-        if not recorded.steps.size:
-            return
-        for variable, block in recorded.variables.items():
-            for name, make in self.makers.items():
-                key = leaf_path(recorded.path, self.outline.layers), variable, name
-                if key not in self.reducers:
-                    self.reducers[key] = make()
-                self.reducers[key].update(block, int(recorded.steps[0]), **self._apart)
+        layer = leaf_path(recorded.path, self.outline.layers)
+        self.attrs[layer] = dict(recorded.attrs)
+        if recorded.steps.size:
+            for variable, block in recorded.variables.items():
+                self.update(layer, variable, block, int(recorded.steps[0]))
+
+    def update(self, layer: str, variable: str, block: Any, first_step: int) -> None:
+        """Update the reducers of one variable of a layer."""
+        for name, make in self.makers.items():
+            key = layer, variable, name
+            if key not in self.reducers:
+                self.reducers[key] = make()
+            self.reducers[key].update(block, first_step, **self._apart)
 
     def flush(self) -> None:
         """Do nothing: the results are always those of all steps."""
@@ -60,22 +67,28 @@ class Reductions:
         """The kinds of reducers that cannot hand over what they hold, to go on from."""
         return [name for name, make in self.makers.items() if not _hands_over(make())]
 
-    def state(self) -> list[Any]:
+    def state(self) -> dict[str, Any]:
         """Return what all reducers hold, to go on from."""
-        return [[*key, reducer.state()] for key, reducer in self.reducers.items()]
+        held = [[*key, reducer.state()] for key, reducer in self.reducers.items()]
+        return {"reducers": held, "attrs": self.attrs}
 
-    def restore(self, state: list[Any]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
-        for layer, variable, name, held in state:
+        self.attrs = state["attrs"]
+        for layer, variable, name, held in state["reducers"]:
             reducer = self.makers[name]()
             reducer.restore(held)
             self.reducers[layer, variable, name] = reducer
 
     def result(self) -> xr.DataTree:
         """Return every reducer's result, at ``layer/variable/name``."""
-        nodes = {"/".join(key): reducer.result() for key, reducer in self.reducers.items()}
+        layers = {layer: xr.Dataset(attrs=attrs) for layer, attrs in self.attrs.items()}
         root = xr.Dataset(attrs={"model": self.outline.model})
-        return xr.DataTree.from_dict({"/": root, **nodes})
+        return xr.DataTree.from_dict({"/": root, **layers, **self.results()})
+
+    def results(self) -> dict[str, xr.Dataset]:
+        """Return every reducer's result by its path."""
+        return {"/".join(key): reducer.result() for key, reducer in self.reducers.items()}
 
 
 def _named(reduce: Any) -> Mapping[str, Any]:

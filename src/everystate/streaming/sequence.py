@@ -13,6 +13,7 @@ from everystate.recording.recorder import Progress
 from everystate.recording.selection import Select
 from everystate.recording.trace import Labels
 from everystate.storage import open_reductions, open_trace
+from everystate.storage.carried import Carried
 from everystate.storage.identify import root_attrs
 from everystate.storage.lossy import check_stored
 from everystate.storage.mark import Mark
@@ -70,6 +71,7 @@ def record_long(
         return reductions.result()
     path = Path(store)
     if options.get("resume") and _is_complete(path, sequence):
+        Carried.forget(path)  # whoever completed it may have been killed before it did so
         return open_trace(path) if reductions is None else open_reductions(path)
     flags = {name: bool(options.get(name)) for name in ("overwrite", "resume")}
     with writing(path, **flags) as place:

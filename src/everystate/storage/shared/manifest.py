@@ -41,6 +41,8 @@ class Plan:
         SHA-256 of the weights of each layer.
     laid_out : bool
         Whether all arrays are there.
+    reductions : list of str
+        Paths of what is made of each row, ``layer/variable/name``.
     """
 
     rows: int
@@ -51,6 +53,7 @@ class Plan:
     variables: dict[str, list[str]] = field(default_factory=dict)
     weights: dict[str, str] = field(default_factory=dict)
     laid_out: bool = False
+    reductions: list[str] = field(default_factory=list)
 
     @property
     def shards(self) -> int:

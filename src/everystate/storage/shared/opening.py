@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 import zarr
 from zarr.core.metadata import ArrayV3Metadata
@@ -18,6 +19,7 @@ from everystate.errors import (
 )
 from everystate.storage.checked import CheckedStore, where
 from everystate.storage.shared.manifest import MARKS, Plan, ShardMark, load_marks
+from everystate.storage.shared.reductions import root_of
 from everystate.storage.shared.root import Root
 
 
@@ -43,11 +45,12 @@ def open_shared(path: str | os.PathLike[str], *, trim: bool) -> xr.DataTree:
         As `open_trace`.
     """
     root = Root(path)
-    attrs = _root_attrs(root)
-    plan = Plan.load(root)
-    marks = None if plan is None or attrs.get(schema.COMPLETE_ATTR) else load_marks(root)
-    if plan is not None and marks is not None:
-        _check_progress(root, plan, marks, trim)
+    plan, marks = _progress(root, trim=trim)
+    if plan is not None and plan.reductions and not any(plan.variables.values()):
+        raise TraceFormatError(
+            f"{root}: holds reductions alone, no steps. Read them with "
+            f"es.open_reductions({str(root)!r})."
+        )
     try:
         datasets = _datasets(root)
         if plan is not None:
@@ -64,6 +67,62 @@ def open_shared(path: str | os.PathLike[str], *, trim: bool) -> xr.DataTree:
             "record again."
         ) from error
     return xr.DataTree.from_dict(datasets)
+
+
+def open_shared_reductions(path: str | os.PathLike[str], *, trim: bool) -> xr.DataTree:
+    """Open what was made of each row of a shared trace, lazily; arguments as of `open_shared`."""
+    root = Root(path)
+    plan, marks = _progress(root, trim=trim)
+    if plan is None or not plan.reductions:
+        raise TraceNotFoundError(f"{root}: a trace without reductions. Record with reduce=.")
+    try:
+        found = _datasets(root_of(root))
+        order = {"/": found["/"]}
+        for layer in plan.variables:
+            group = zarr.open_group(root.zarr_store(), path=layer, mode="r")
+            attrs = {name: said for name, said in group.attrs.items() if name != "coordinates"}
+            order[f"/{layer}"] = xr.Dataset(attrs=attrs)
+        order |= {f"/{path}": found[f"/{path}"] for path in plan.reductions}
+        if root.folder is not None:
+            _check_rows(root_of(root), plan, order, marks)
+        if marks is not None:
+            rows = done_rows(plan, marks)
+            order = {
+                path: each.isel({schema.BATCH: rows}, missing_dims="ignore")
+                for path, each in order.items()
+            }
+    except EverystateError:
+        raise
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
+        raise CorruptTraceError(
+            f"{root}: the metadata of the reductions are damaged: {error}. Restore them from a "
+            "copy, or record again."
+        ) from error
+    return xr.DataTree.from_dict(order)
+
+
+def _progress(root: Root, *, trim: bool) -> tuple[Plan | None, dict[int, ShardMark] | None]:
+    """Return the plan, if many have written, and the marks of what is done, if not all is."""
+    attrs = _root_attrs(root)
+    plan = Plan.load(root)
+    marks = None if plan is None or attrs.get(schema.COMPLETE_ATTR) else load_marks(root)
+    if plan is not None and marks is not None:
+        _check_progress(root, plan, marks, trim)
+    return plan, marks
+
+
+def _check_rows(
+    root: Root, plan: Plan, datasets: dict[str, xr.Dataset], marks: dict[int, ShardMark] | None
+) -> None:
+    """Raise if a file of rows that are done is gone: Zarr would take it for NaN."""
+    lengths = datasets["/"][schema.LENGTH].values
+    shards = range(plan.shards) if marks is None else marks
+    recorded = [k for k in shards if lengths[list(plan.rows_of(k))].any()]
+    for path in plan.reductions:
+        for name in datasets[f"/{path}"].data_vars:
+            array = zarr.open_array(root.zarr_store(), path=f"{path}/{name}", mode="r")
+            for shard in recorded:
+                _check_shard(root, array, shard, 1)
 
 
 def _root_attrs(root: Root) -> dict[str, Any]:
@@ -104,8 +163,12 @@ def _done_rows(dataset: xr.Dataset, plan: Plan, marks: dict[int, ShardMark]) -> 
     length = dataset[schema.LENGTH].values.copy()
     length[[row for mark in marks.values() for row in mark.failed]] = 0
     dataset = dataset.assign_coords({schema.LENGTH: dataset[schema.LENGTH].copy(data=length)})
-    rows = np.concatenate([np.asarray(plan.rows_of(shard)) for shard in sorted(marks)])
-    return dataset.isel({schema.BATCH: rows})
+    return dataset.isel({schema.BATCH: done_rows(plan, marks)})
+
+
+def done_rows(plan: Plan, marks: dict[int, ShardMark]) -> npt.NDArray[np.int64]:
+    """Return the rows of the shards that are done."""
+    return np.concatenate([np.asarray(plan.rows_of(shard)) for shard in sorted(marks)])
 
 
 def _datasets(root: Root) -> dict[str, xr.Dataset]:
@@ -146,7 +209,7 @@ def _check_shard(root: Root, array: zarr.Array[Any], shard: int, steps: int) -> 
     cuts = array.shards or array.chunks
     files = -(-steps // cuts[1]) if array.ndim == 3 else int(steps > 0)
     for k in range(files):
-        name = array.metadata.encode_chunk_key((shard, k, 0)[: array.ndim])
+        name = array.metadata.encode_chunk_key((shard, k, *[0] * array.ndim)[: array.ndim])
         file = root.folder / array.path / name
         if not file.is_file() or file.stat().st_size == 0:
             raise CorruptTraceError(

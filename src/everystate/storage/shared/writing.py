@@ -29,11 +29,19 @@ class Leaf:
         The layer as recorded from one row: its variables, labels of units, attributes.
     steps : ndarray of int
         Numbers of the recorded steps of the longest row.
+    full : bool
+        Whether its variables are stored. False: what is made of them alone.
     """
 
     path: str
     sample: xr.Dataset
     steps: npt.NDArray[np.int64]
+    full: bool = True
+
+    @property
+    def stored(self) -> dict[str, xr.DataArray]:
+        """The variables that are stored."""
+        return {str(n): v for n, v in self.sample.data_vars.items()} if self.full else {}
 
     @property
     def step_bytes(self) -> int:
@@ -87,20 +95,21 @@ def lay_out(
     """
     store = root.zarr_store()
     head = xr.Dataset(attrs={**attrs, schema.COMPLETE_ATTR: 0})
-    _to_zarr(head, store, "/")
+    to_zarr(head, store, "/")
     for leaf in leaves:
         units = {n: c.variable for n, c in leaf.sample.coords.items() if c.dims not in _ROW_OR_STEP}
         time = {schema.TIME: xr.Variable(schema.TIME, leaf.steps)}
-        _to_zarr(xr.Dataset({}, {**time, **batch, **units}, leaf.sample.attrs), store, leaf.path)
-        for name in leaf.sample.data_vars:
-            _create(store, leaf, str(name), len(batch[schema.BATCH]), shard_rows)
-    _consolidate(store)
+        to_zarr(xr.Dataset({}, {**time, **batch, **units}, leaf.sample.attrs), store, leaf.path)
+        for name in leaf.stored:
+            _create(store, leaf, name, len(batch[schema.BATCH]), shard_rows)
+    consolidate(store)
 
 
 _ROW_OR_STEP = ((schema.BATCH,), (schema.TIME,))
 
 
-def _to_zarr(dataset: xr.Dataset, store: Any, group: str) -> None:
+def to_zarr(dataset: xr.Dataset, store: Any, group: str) -> None:
+    """Write a group's coordinates and attributes."""
     with _expected_warnings():
         dataset.to_zarr(store, group=group, mode="a", zarr_format=3, consolidated=False)
 
@@ -204,12 +213,12 @@ class RowWriter:
 def grow(root: Root, leaf: Leaf) -> None:
     """Make room for longer rows than the trace was laid out for."""
     store = root.zarr_store()
-    for name, variable in leaf.sample.data_vars.items():
+    for name, variable in leaf.stored.items():
         if schema.TIME in variable.dims:
             array = zarr.open_array(store, path=f"{leaf.path}/{name}".strip("/"), mode="r+")
-            array.resize(leaf.shape(str(name), array.shape[0]))
+            array.resize(leaf.shape(name, array.shape[0]))
     set_coordinate(root, leaf.path, schema.TIME, leaf.steps)
-    _consolidate(store)
+    consolidate(store)
 
 
 def coordinate(root: Root, path: str, name: str) -> npt.NDArray[Any]:
@@ -239,13 +248,14 @@ def complete(root: Root, attrs: Mapping[str, Mapping[str, Any]]) -> None:
     for path, said in attrs.items():
         group = zarr.open_group(store, path=path.strip("/"), mode="r+", use_consolidated=False)
         group.attrs.update(dict(said))
-    _consolidate(store)
+    consolidate(store)
     with _expected_warnings():
         whole = zarr.open_group(store, mode="r+", use_consolidated=True)
         whole.attrs[schema.COMPLETE_ATTR] = 1
 
 
-def _consolidate(store: Any) -> None:
+def consolidate(store: Any) -> None:
+    """Gather all metadata in the root's file, which is what a reader sees."""
     with _expected_warnings():
         zarr.consolidate_metadata(store, zarr_format=3)
 
