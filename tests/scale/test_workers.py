@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 import everystate as es
+from everystate.analysis.reducers import Moments
 from everystate.errors import ClusterError, IncompleteTraceError
 from everystate.scale import Batching, Files, connected, record_many
 from everystate.testing import importorskip
@@ -42,7 +43,7 @@ def cmdline_of(process):
 
 
 def test_what_a_killed_worker_was_at_is_done_by_another(
-    processes, weights, sequences, check, tmp_path
+    processes, weights, sequences, check, expected, tmp_path
 ):
     pids = list(processes.run(os.getpid).values())
     killed = []
@@ -53,7 +54,7 @@ def test_what_a_killed_worker_was_at_is_done_by_another(
             killed.append(pids[0])
 
     store = tmp_path / "run.zarr"
-    options = {"client": processes, "batching": ROWS, "progress": kill}
+    options = {"client": processes, "batching": ROWS, "progress": kill, "reduce": Moments()}
     done = record_many(weights, sequences * 2, store, **options)
     assert killed
     assert pids[0] not in processes.run(os.getpid).values()
@@ -61,6 +62,9 @@ def test_what_a_killed_worker_was_at_is_done_by_another(
     trace = es.open_trace(store)
     check(trace.isel(batch=slice(0, 11)))
     check(trace.isel(batch=slice(11, 22)))
+    made = es.open_reductions(store)["lstm/c/moments"]
+    wanted = [values["c"].std(axis=0) for values in expected] * 2
+    np.testing.assert_allclose(made["std"], wanted, atol=1e-12)
 
 
 def test_a_sequence_that_kills_every_worker_is_told(processes, weights, sequences, tmp_path):

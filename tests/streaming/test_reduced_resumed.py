@@ -168,6 +168,17 @@ def test_other_weights_are_refused_without_a_trace_too(gru, x, tmp_path):
         es.record(gru, x, resume=True, **options)
 
 
+def test_a_state_left_behind_the_end_is_removed(gru, x, tmp_path, monkeypatch):
+    """Killed after the last mark was written, and before what it no longer needs was removed."""
+    path = tmp_path / "run.zarr"
+    with monkeypatch.context() as patch:
+        patch.setattr("everystate.storage.carried.Carried.forget", lambda folder: None)
+        whole = es.record(gru, x, store=path, reduce=KINDS)
+    assert list(path.glob("everystate.state*"))
+    assert_same(es.record(gru, x, store=path, resume=True, reduce=KINDS), whole)
+    assert not list(path.glob("everystate.state*"))
+
+
 def test_what_is_in_a_store(gru, x, tmp_path):
     path = tmp_path / "run.zarr"
     with pytest.raises(StopError):

@@ -18,8 +18,13 @@ from everystate.cli.arguments.model import (
     open_model,
     other_tensors,
 )
-from everystate.cli.arguments.selection import Selecting
-from everystate.cli.output.contents import layers_of, print_layers
+from everystate.cli.arguments.reducing import Keeping
+from everystate.cli.output.contents import (
+    layers_of,
+    print_layers,
+    print_reductions,
+    reductions_of,
+)
 from everystate.cli.output.document import AsJson, print_json
 from everystate.cli.output.guard import say
 from everystate.cli.output.progress import progress
@@ -69,7 +74,7 @@ def record(
     ],
     reading: Reading,
     running: Running,
-    selecting: Selecting,
+    selecting: Keeping,
     writing: Writing,
 ) -> None:
     """Record every state of a model's recurrent layers while it reads a series.
@@ -82,39 +87,59 @@ def record(
 
     if not writing.resume:
         _check_free(output, writing.overwrite)
-    select = selecting.select()
+    select, reducing = selecting.select(), selecting.reducing()
+    in_chunks = writing.in_chunks or bool(reducing)
+    if writing.report is not None and not selecting.full:
+        raise typer.BadParameter(
+            "shows steps, which --no-full does not keep.", param_hint="--report"
+        )
     opened = open_model(model, running)
-    series = read_series(data, reading, named=isinstance(opened, str), lazy=writing.in_chunks)
+    series = read_series(data, reading, named=isinstance(opened, str), lazy=in_chunks)
     begin = perf_counter()
-    options = {"select": select, **_chunks(output, writing)}
+    options = {"select": select, **reducing, **(_chunks(output, writing) if in_chunks else {})}
     try:
         trace = _recorded(opened, series, running, options)
     except KeyboardInterrupt:
         nothing = f"interrupted while recording: nothing was written to {output}."
-        say(_left_behind(output, "recording") if writing.in_chunks else nothing)
+        say(_left_behind(output, "recording") if in_chunks else nothing)
         raise
+    made = trace if reducing else None
+    trace = _steps(output, trace, selecting)
     trace.attrs["model"] = model
     seconds = perf_counter() - begin
-    if writing.in_chunks:
+    if in_chunks:
         set_attributes(output, "/", {"model": model})  # the rest is written already
     else:
         _save(trace, output, writing.overwrite)
     if writing.report is not None:
         _report(trace, series, writing.report)
     if writing.as_json:
-        print_json(_document(trace, series, output, writing.report, seconds))
+        document = _document(trace, series, output, writing.report, seconds)
+        print_json(document | ({} if made is None else {"reductions": reductions_of(made)}))
         return
     say(f"read {data}: {series.describe()}")
     if others := other_tensors(opened):
         say(f"not recurrent, not run: {', '.join(others)}")
-    print_layers(trace)
+    if selecting.full:
+        print_layers(trace)
+    if made is not None:
+        print_reductions(made)
     typer.echo(f"wrote {output}" + (f" and {writing.report}" if writing.report else ""))
+
+
+def _steps(output: Path, recorded: "xr.DataTree", selecting: Keeping) -> "xr.DataTree":
+    """Return the trace, where what was recorded is what was made of it; nothing if none is kept."""
+    import xarray as xr
+
+    import everystate as es
+
+    if selecting.reduce is None:
+        return recorded
+    return es.open_trace(output) if selecting.full else xr.DataTree()
 
 
 def _chunks(output: Path, writing: Writing) -> dict[str, Any]:
     """Return the options of `everystate.record` for a series that is recorded in chunks."""
-    if not writing.in_chunks:
-        return {}
     memory = {} if writing.memory is None else {"memory": writing.memory}
     flags = {"overwrite": writing.overwrite, "resume": writing.resume}
     return {"store": output, **flags, **memory}

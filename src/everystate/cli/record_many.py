@@ -9,15 +9,20 @@ import typer
 
 from everystate.cli.arguments.data import Reading
 from everystate.cli.arguments.model import ModelName, Running, open_model
-from everystate.cli.arguments.selection import Selecting, names
-from everystate.cli.output.contents import layers_of, print_layers
+from everystate.cli.arguments.reducing import Keeping
+from everystate.cli.arguments.selection import names
+from everystate.cli.output.contents import (
+    layers_of,
+    print_layers,
+    print_reductions,
+    reductions_of,
+)
 from everystate.cli.output.document import AsJson, print_json
 from everystate.cli.output.guard import ExitCode, say
 from everystate.cli.output.progress import progress
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import xarray as xr
 
     from everystate.scale import Recorded
 
@@ -68,7 +73,7 @@ def record_many(
     ],
     reading: Reading,
     running: Running,
-    selecting: Selecting,
+    selecting: Keeping,
     sharing: Sharing,
 ) -> None:
     """Record many sequences as one trace, shared out over processes or a Dask cluster.
@@ -87,7 +92,7 @@ def record_many(
         time_first=bool(running.time_first),
     )
     inputs = _inputs(data, reading, sharing.sequence)
-    select = selecting.select()
+    select, reducing = selecting.select(), selecting.reducing()
     with (
         es.scale.connected(sharing.scheduler or sharing.workers) as client,
         progress("recording") as tick,
@@ -101,8 +106,9 @@ def record_many(
             select=select,
             batching=batching,
             progress=tick,
+            **reducing,
         )
-    _tell(done, es.open_trace(output), sharing.as_json)
+    _tell(done, selecting, sharing.as_json)
     if done.failed:
         raise typer.Exit(ExitCode.ERROR)
 
@@ -130,11 +136,19 @@ def _values(reading: Reading, path: str) -> "npt.NDArray[Any]":
     return read_series(Path(path), reading).values
 
 
-def _tell(done: "Recorded", trace: "xr.DataTree", as_json: bool) -> None:
+def _tell(done: "Recorded", selecting: Keeping, as_json: bool) -> None:
+    import everystate as es
+
+    trace = es.open_trace(done.store) if selecting.full else None
+    made = es.open_reductions(done.store) if selecting.reduce is not None else None
     if as_json:
         said = {"trace": done.store, "sequences": done.sequences, "shards_recorded": done.shards}
-        print_json({**said, "failed": done.failed, "layers": layers_of(trace)})
+        said |= {"failed": done.failed, "layers": {} if trace is None else layers_of(trace)}
+        print_json(said | ({} if made is None else {"reductions": reductions_of(made)}))
         return
-    print_layers(trace)
+    if trace is not None:
+        print_layers(trace)
+    if made is not None:
+        print_reductions(made)
     left = f", {len(done.failed)} could not be recorded" if done.failed else ""
     typer.echo(f"wrote {done.store}: {done.sequences} sequences{left}")

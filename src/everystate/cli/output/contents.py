@@ -48,3 +48,27 @@ def _line(path: str, layer: dict[str, Any]) -> list[str]:
         " ".join(layer["variables"]),
         f"{layer['bytes'] / 1e6:.1f}",
     ]
+
+
+def reductions_of(tree: "xr.DataTree") -> dict[str, dict[str, Any]]:
+    """Return sizes and variables of what was made of the steps, by its path."""
+    return {
+        leaf.path.strip("/"): {
+            "sizes": {str(name): size for name, size in leaf.sizes.items()},
+            "variables": [str(name) for name in leaf.data_vars],
+        }
+        for leaf in tree.leaves
+    }
+
+
+def print_reductions(tree: "xr.DataTree") -> None:
+    """Print a line for each of them."""
+    lines = [
+        [
+            path,
+            ", ".join(f"{name} {size}" for name, size in said["sizes"].items()),
+            " ".join(said["variables"]),
+        ]
+        for path, said in reductions_of(tree).items()
+    ]
+    print_table(("figures", "sizes", "variables"), lines)
