@@ -21,8 +21,7 @@ from everystate.cli.arguments.model import (
 from everystate.cli.arguments.reducing import Keeping
 from everystate.cli.output.contents import (
     layers_of,
-    print_layers,
-    print_reductions,
+    print_contents,
     reductions_of,
 )
 from everystate.cli.output.document import AsJson, print_json
@@ -90,9 +89,8 @@ def record(
     select, reducing = selecting.select(), selecting.reducing()
     in_chunks = writing.in_chunks or bool(reducing)
     if writing.report is not None and not selecting.full:
-        raise typer.BadParameter(
-            "shows steps, which --no-full does not keep.", param_hint="--report"
-        )
+        said = "shows steps, which --no-full does not keep."
+        raise typer.BadParameter(said, param_hint="--report")
     opened = open_model(model, running)
     series = read_series(data, reading, named=isinstance(opened, str), lazy=in_chunks)
     begin = perf_counter()
@@ -115,15 +113,12 @@ def record(
         _report(trace, series, writing.report)
     if writing.as_json:
         document = _document(trace, series, output, writing.report, seconds)
-        print_json(document | ({} if made is None else {"reductions": reductions_of(made)}))
+        print_json(document | reductions_of(made))
         return
     say(f"read {data}: {series.describe()}")
     if others := other_tensors(opened):
         say(f"not recurrent, not run: {', '.join(others)}")
-    if selecting.full:
-        print_layers(trace)
-    if made is not None:
-        print_reductions(made)
+    print_contents(trace, made)
     typer.echo(f"wrote {output}" + (f" and {writing.report}" if writing.report else ""))
 
 

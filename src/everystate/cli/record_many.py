@@ -13,8 +13,7 @@ from everystate.cli.arguments.reducing import Keeping
 from everystate.cli.arguments.selection import names
 from everystate.cli.output.contents import (
     layers_of,
-    print_layers,
-    print_reductions,
+    print_contents,
     reductions_of,
 )
 from everystate.cli.output.document import AsJson, print_json
@@ -144,11 +143,8 @@ def _tell(done: "Recorded", selecting: Keeping, as_json: bool) -> None:
     if as_json:
         said = {"trace": done.store, "sequences": done.sequences, "shards_recorded": done.shards}
         said |= {"failed": done.failed, "layers": {} if trace is None else layers_of(trace)}
-        print_json(said | ({} if made is None else {"reductions": reductions_of(made)}))
+        print_json(said | reductions_of(made))
         return
-    if trace is not None:
-        print_layers(trace)
-    if made is not None:
-        print_reductions(made)
+    print_contents(trace, made)
     left = f", {len(done.failed)} could not be recorded" if done.failed else ""
     typer.echo(f"wrote {done.store}: {done.sequences} sequences{left}")

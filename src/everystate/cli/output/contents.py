@@ -44,31 +44,37 @@ def _line(path: str, layer: dict[str, Any]) -> list[str]:
         path,
         str(layer["cell"] or ""),
         str(layer["direction"] or ""),
-        ", ".join(f"{name} {size}" for name, size in layer["sizes"].items()),
+        _sizes(layer),
         " ".join(layer["variables"]),
         f"{layer['bytes'] / 1e6:.1f}",
     ]
 
 
-def reductions_of(tree: "xr.DataTree") -> dict[str, dict[str, Any]]:
-    """Return sizes and variables of what was made of the steps, by its path."""
-    return {
-        leaf.path.strip("/"): {
-            "sizes": {str(name): size for name, size in leaf.sizes.items()},
-            "variables": [str(name) for name in leaf.data_vars],
-        }
-        for leaf in tree.leaves
-    }
+def reductions_of(made: "xr.DataTree | None") -> dict[str, Any]:
+    """Return sizes and variables of what was made of the steps, by its path; nothing if none."""
+    if made is None:
+        return {}
+    said = {leaf.path.strip("/"): _reduction(leaf) for leaf in made.leaves}
+    return {"reductions": said}
 
 
-def print_reductions(tree: "xr.DataTree") -> None:
-    """Print a line for each of them."""
+def _reduction(leaf: "xr.DataTree") -> dict[str, Any]:
+    sizes = {str(name): size for name, size in leaf.sizes.items()}
+    return {"sizes": sizes, "variables": [str(name) for name in leaf.data_vars]}
+
+
+def print_contents(trace: "xr.DataTree | None", made: "xr.DataTree | None") -> None:
+    """Print a line for each layer, and for each figure that was made of the steps."""
+    if trace is not None and layers_of(trace):
+        print_layers(trace)
+    if made is None:
+        return
     lines = [
-        [
-            path,
-            ", ".join(f"{name} {size}" for name, size in said["sizes"].items()),
-            " ".join(said["variables"]),
-        ]
-        for path, said in reductions_of(tree).items()
+        [path, _sizes(said), " ".join(said["variables"])]
+        for path, said in reductions_of(made)["reductions"].items()
     ]
     print_table(("figures", "sizes", "variables"), lines)
+
+
+def _sizes(said: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {size}" for name, size in said["sizes"].items())
