@@ -101,7 +101,6 @@ class _Chunks:
         if self.now is None or self.now[:2] != (recorder, states is None):
             carrying = _Carrying(states or {})
             observed = Observed(self.model, recorder, carrying.rewrite)
-            _ = observed.ready  # so that it is known what is carried
             self.now = recorder, states is None, observed, carrying
         return self.now[2:]
 
@@ -125,6 +124,7 @@ class _Carrying:
     def rewrite(self, source: Source) -> None:
         """Change a model that was just read."""
         graph = source.proto.graph
+        self.names.clear()  # it may be read again
         own = {value.name for value in graph.output}
         for found in find(source):
             for node, slot, place in _carried(found):
