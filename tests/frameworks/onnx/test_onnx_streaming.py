@@ -151,6 +151,19 @@ def minimal_gated(op: str) -> tuple[Any, np.ndarray]:
     return proto, rng.normal(size=(T, B, D)).astype("f")
 
 
+def test_states_alone_which_the_kernel_shows_step_by_step(x, tmp_path):
+    lstm = models.node("lstm", left_out=("initial_h", "initial_c"), sizes=(5, B, D, 192))
+    inputs, outputs = [models.value("X", [None, None, D])], [models.value("Y", None)]
+    model = models.model([lstm.proto(outputs=["Y"])], inputs, outputs, stored(lstm, ""))
+    states = es.Select(variables=("h", "c"))
+    whole = es.record(model, x, select=states)
+    assert whole["lstm"].c.attrs["origin"] == "observed"
+    got = es.record(model, x, select=states, store=tmp_path / "run.zarr", chunk=37)
+    assert got["lstm"].c.attrs["origin"] == "observed"
+    assert streamed.compare(got, whole) < 1e-5
+    assert "state_resets" not in got["lstm"].attrs
+
+
 def stepped(layer: models.Node) -> Any:
     """A Scan whose body runs a layer over one step: the state is handed on by the loop."""
     node, state = helper.make_node, [1, B, U]
