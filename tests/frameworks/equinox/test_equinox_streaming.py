@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from everystate.testing import importorskip
+from everystate.testing import StreamContract, importorskip
 
 eqx = importorskip("equinox")
 import jax
@@ -14,15 +14,20 @@ import jax.numpy as jnp
 import everystate as es
 import streamed
 from everystate.errors import UncuttableError
+from everystate.frameworks import equinox as framework
 
 T, B, D, U, K = 150, 2, 3, 5, 4
 LITTLE = 10_000
 """Memory that no sequence here fits into whole."""
 
 
+def sequence() -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(T, B, D)).astype("float32")
+
+
 @pytest.fixture
 def x() -> np.ndarray:
-    return np.random.default_rng(1).normal(size=(T, B, D)).astype("float32")
+    return sequence()
 
 
 class Stack(eqx.Module):
@@ -55,12 +60,14 @@ class Stack(eqx.Module):
         return jax.lax.scan(above, jnp.full((B, U), 0.2), jax.nn.relu(ys), reverse=self.reverse)[1]
 
 
-def test_cutting_changes_no_value(x, tmp_path):
-    streamed.check(Stack(), x, tmp_path, memory=LITTLE)
+class TestStack(StreamContract):
+    framework = framework
 
+    def model(self):
+        return eqx.filter_jit(Stack())
 
-def test_goes_on_where_it_was_stopped(x, tmp_path):
-    streamed.check_resumed(eqx.filter_jit(Stack()), x, tmp_path, memory=LITTLE)
+    def sequence(self):
+        return sequence()
 
 
 def test_a_step_of_ones_own_that_scans_a_cell(x, tmp_path):

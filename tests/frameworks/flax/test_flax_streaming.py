@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import flax_reference as ref
-from everystate.testing import importorskip
+from everystate.testing import StreamContract, importorskip
 
 importorskip("flax")
 import flax.linen as nn
@@ -15,15 +15,20 @@ from flax import nnx
 import everystate as es
 import streamed
 from everystate.errors import UncuttableError
+from everystate.frameworks import flax as framework
 
 B, T, D, U = 2, 150, 3, 5
 LITTLE = 10_000
 """Memory that no sequence here fits into whole."""
 
 
+def sequence() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(B, T, D)).astype("float32")
+
+
 @pytest.fixture
 def x() -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(B, T, D)).astype("float32")
+    return sequence()
 
 
 class Tagger(nnx.Module):
@@ -88,13 +93,14 @@ def test_a_module_of_nnx(x, tmp_path):
     assert jax.tree.all(jax.tree.map(np.array_equal, before, nnx.state(model, nnx.Param)))
 
 
-def test_a_module_of_linen(x, tmp_path):
-    x = x.swapaxes(0, 1)
-    streamed.check_resumed(linen(x), x, tmp_path, memory=LITTLE)
-    got = es.open_trace(tmp_path / "stopped.zarr")
-    whole = es.record(linen(x), x)
-    assert got.groups == whole.groups
-    assert streamed.compare(got, whole) < 1e-6
+class TestLinen(StreamContract):
+    framework = framework
+
+    def model(self):
+        return linen(self.sequence())
+
+    def sequence(self):
+        return sequence().swapaxes(0, 1)
 
 
 def test_steps_of_ones_own(x, tmp_path):
