@@ -164,6 +164,14 @@ def test_states_alone_which_the_kernel_shows_step_by_step(x, tmp_path):
     assert "state_resets" not in got["lstm"].attrs
 
 
+def test_an_input_of_any_shape(x, tmp_path):
+    gru = models.node("gru", sizes=(5, B, D, U))
+    inputs, outputs = [models.value("X", None)], [models.value("Y", None)]
+    streamed.check(
+        models.model([gru.proto(outputs=["Y"])], inputs, outputs, stored(gru, "")), x, tmp_path
+    )
+
+
 def stepped(layer: models.Node) -> Any:
     """A Scan whose body runs a layer over one step: the state is handed on by the loop."""
     node, state = helper.make_node, [1, B, U]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -107,13 +108,19 @@ class Session:
             )
         return {key: self._checked(known[key], value) for key, value in given.items()}
 
+    @cached_property
+    def _unranked(self) -> set[str]:
+        """The inputs whose shape the model leaves open; onnxruntime shows them as scalars."""
+        kinds = {v.name: v.type for v in self.source.proto.graph.input}
+        return {n for n, kind in kinds.items() if not kind.tensor_type.HasField("shape")}
+
     def _checked(self, wanted: Any, value: Any) -> Tensor:
         where = f"{self.source.name}: the input {wanted.name}"
         try:
             array = as_numpy(value)
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputTypeError(f"{where} is no array ({error}).") from error
-        _check_shape(where, wanted, array)
+        _check_shape(where, wanted, array, ranked=wanted.name not in self._unranked)
         dtype = _DTYPES.get(wanted.type)
         if dtype is None:
             return array
@@ -128,11 +135,14 @@ def _fits(given: "np.dtype[Any]", wanted: "np.dtype[Any]") -> bool:
     return given.kind in kinds.get(wanted.kind, given.kind)
 
 
-def _check_shape(where: str, wanted: Any, array: Tensor) -> None:
+def _check_shape(where: str, wanted: Any, array: Tensor, *, ranked: bool) -> None:
     sizes = wanted.shape
-    fits = len(sizes) == array.ndim and all(
-        not isinstance(size, int) or size == got
-        for size, got in zip(sizes, array.shape, strict=True)
+    fits = not ranked or (
+        len(sizes) == array.ndim
+        and all(
+            not isinstance(size, int) or size == got
+            for size, got in zip(sizes, array.shape, strict=True)
+        )
     )
     if wanted.type.startswith("tensor") and not fits:
         hint = ""

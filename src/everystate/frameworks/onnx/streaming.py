@@ -80,15 +80,15 @@ class _Chunks:
 
     def time_axis(self, x: Any) -> int:
         """Return which axis of the input that is cut is time."""
-        sequence = self._sequence
-        sizes = [dim.dim_value or None for dim in sequence.type.tensor_type.shape.dim]
+        sequence, name = self._sequence, model_name(self.model)
+        kind = sequence.type.tensor_type
+        sizes = [d.dim_value or None for d in kind.shape.dim] if kind.HasField("shape") else None
 
         def steps_of(ones: Tensor) -> set[int]:
             recorder = Recorder(name, "onnx", Select(variables="states"))
             Observed(self.model, recorder).call(({**self.others, sequence.name: ones},))
             return {leaf.sizes["time"] for leaf in recorder.trace.leaves}
 
-        name = model_name(self.model)
         return time_axis_of(x, sizes, steps_of, name)
 
     @cached_property
