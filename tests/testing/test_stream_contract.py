@@ -67,7 +67,7 @@ def rounds(right):
     ("changes", "error", "said"),
     [
         ({"step": forgets}, UncuttableError, "the pieces do not go on"),
-        ({"step": rounds}, AssertionError, "upper: h off by"),
+        ({"step": rounds}, AssertionError, "upper: the state is not carried on"),
         ({"time_axis": lambda right: lambda x: 1}, AssertionError, "/upper"),
     ],
 )
