@@ -17,7 +17,7 @@ from everystate.errors import (
     TraceWriteError,
     UncuttableError,
 )
-from everystate.storage import layout
+from everystate.storage import append, layout
 from everystate.testing import importorskip
 
 torch = importorskip("torch")
@@ -100,6 +100,20 @@ def test_cutting_changes_no_value(kind, chunk, tmp_path, small_blocks):
     expected = es.record(model, x)
     got = es.record(model, x, store=tmp_path / "run.zarr", chunk=chunk)
     assert_same(got, expected)
+
+
+def test_a_block_is_written_once_where_a_chunk_holds_it(tmp_path, monkeypatch):
+    written, write = [], append.write_shards
+
+    def noted(array, variable, start):
+        written.append((array.name, start))
+        write(array, variable, start)
+
+    monkeypatch.setattr(append, "write_shards", noted)
+    model, x = model_of("lstm"), data("lstm")
+    got = es.record(model, x, store=tmp_path / "run.zarr", chunk=512)
+    assert len(written) == len(set(written)) == 2 * len(["time", "h", "c", "i", "f", "g", "o"])
+    assert_same(got, es.record(model, x))
 
 
 def test_a_state_that_is_not_carried_on_would_be_seen(tmp_path):

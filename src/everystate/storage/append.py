@@ -205,7 +205,8 @@ class TraceAppender:
 
     def finish(self) -> None:
         """Say that the trace is complete, and let it take the place of an older one."""
-        self.commit()
+        if any(self.mark.done[path] < rows for path, rows in self.rows().items()):
+            self.commit()
         self._publish()  # without a layer nothing was committed
         for path, layer in self._layers.items():
             if layer.capacity != layer.rows:
