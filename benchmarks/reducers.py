@@ -1,5 +1,9 @@
-"""What one-pass figures cost a value, and what they hold: 10^7 steps of 4 units, in blocks."""
+"""What one-pass figures cost a value, and what they hold, each alone and all in one pass.
 
+``python -m benchmarks.reducers --steps 100000000`` makes all of 10^8 steps.
+"""
+
+import argparse
 import resource
 import time
 
@@ -17,7 +21,7 @@ from everystate.analysis.reducers import (
     TopSteps,
 )
 
-STEPS, UNITS, BLOCK = 10**7, 4, 2**17
+STEPS, UNITS, BLOCK = 10**7, 4, 2**14
 KINDS = (
     *(Moments, Range, Saturation, Histogram, Quantiles),
     *(Covariance, Autocorrelation, TopSteps),
@@ -37,9 +41,42 @@ def feed(reducer: Reducer, block: np.ndarray, steps: int) -> float:
     return time.perf_counter() - begin
 
 
+def together(steps: int) -> tuple[float, list[Reducer]]:
+    """Feed all reducers in one pass; return the seconds a step, and what they have seen."""
+    rng = np.random.default_rng(0)
+    blocks = [rng.normal(size=(BLOCK, 1, UNITS)).astype(np.float32) for _ in range(8)]
+    reducers: list[Reducer] = [kind() for kind in KINDS]
+    begin = time.perf_counter()
+    for k, start in enumerate(range(0, steps, BLOCK)):
+        for reducer in reducers:
+            reducer.update(blocks[k % 8][: steps - start], start)
+    return (time.perf_counter() - begin) / steps, reducers
+
+
+def all_in_one_pass(most: int) -> None:
+    """Print what that takes for 10^6 steps, ten times as many, and so on."""
+    print(f"all {len(KINDS)} in one pass, {UNITS} units; {peak():.0f} MB before")
+    steps = min(10**6, most)
+    while steps <= most:
+        seconds, reducers = together(steps)
+        held = sum(a.nbytes for reducer in reducers for a in reducer.state().values()) / 1e3
+        print(
+            f"{steps:>13,} steps {seconds * 1e6:6.2f} µs a step, {seconds * steps:7.1f} s, state "
+            f"{held:.1f} kB, peak {peak():.0f} MB",
+            flush=True,
+        )
+        steps *= 10
+
+
 def main(rounds: int) -> None:
-    """Print the table; one round, as it is long."""
+    """Print both tables; one round, as it is long."""
     del rounds
+    all_in_one_pass(STEPS)
+    each()
+
+
+def each() -> None:
+    """Print what each takes alone."""
     block = np.random.default_rng(0).normal(size=(BLOCK, 1, UNITS)).astype(np.float32)
     print(f"reducers: {STEPS:,} steps of {UNITS} units, {BLOCK:,} at once")
     print(
@@ -57,3 +94,9 @@ def main(rounds: int) -> None:
             f"{early:17.0f}, {peak():.0f} MB",
             flush=True,
         )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=STEPS, help="steps of the longest pass")
+    all_in_one_pass(parser.parse_args().steps)

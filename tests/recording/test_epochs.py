@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import cases
-from everystate.errors import SelectionError
+from everystate.errors import SelectionError, TraceWriteError
 from everystate.recording.epochs import Epochs
 from everystate.recording.recorder import Recorder
 from everystate.recording.selection import Select
@@ -17,8 +17,8 @@ def probe(seed):
     return recorder.trace
 
 
-def test_epochs_are_the_first_dimension_and_keep_their_own_values():
-    epochs, traces = Epochs(every=3), {0: probe(1), 3: probe(2), 6: probe(3)}
+def test_epochs_are_the_first_dimension_and_keep_their_own_values(tmp_path):
+    epochs, traces = Epochs(1, tmp_path / "run.zarr", 3), {0: probe(1), 3: probe(2), 6: probe(3)}
     for epoch, trace in traces.items():
         joined = epochs.joined(epoch, trace)
     leaf = joined["encoder/rnn"]
@@ -33,8 +33,21 @@ def test_epochs_are_the_first_dimension_and_keep_their_own_values():
     assert joined.attrs["everystate_schema"] == 1
 
 
-def test_which_epochs_are_recorded():
-    assert [k for k in range(7) if Epochs(3).wants(k)] == [0, 3, 6]
+def test_which_epochs_are_recorded(tmp_path):
+    path = tmp_path / "run.zarr"
+    assert [k for k in range(7) if Epochs(1, path, 3).wants(k)] == [0, 3, 6]
     for wrong in (0, 2.0, None, True):
         with pytest.raises(SelectionError, match="every="):
-            Epochs(wrong)
+            Epochs(1, path, wrong)
+
+
+def test_what_is_given_to_the_model_and_where_it_goes(tmp_path):
+    path = tmp_path / "run.zarr"
+    assert Epochs(1, path).inputs == (1,)
+    assert Epochs([1, 2], path).inputs == (1, 2)
+    path.mkdir()
+    Epochs(1, path)  # an empty folder is nobody's
+    (path / "zarr.json").write_text("{}")
+    Epochs(1, path, overwrite=True)
+    with pytest.raises(TraceWriteError, match="the path is taken"):
+        Epochs(1, path)

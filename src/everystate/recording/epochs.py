@@ -9,36 +9,49 @@ import xarray as xr
 from everystate import schema
 from everystate.errors import SelectionError, TraceWriteError
 from everystate.recording.join import worst
-
-
-def check_free(store: str | os.PathLike[str], *, overwrite: bool) -> None:
-    """Raise `TraceWriteError` before a training whose store would replace what is there."""
-    path = Path(store)
-    if overwrite or not path.exists() or (path.is_dir() and not any(path.iterdir())):
-        return
-    raise TraceWriteError(
-        f"{path}: the path is taken. Choose another, or replace what is there with overwrite=True."
-    )
+from everystate.recording.selection import Select
 
 
 class Epochs:
-    """Gathers the traces of a probe.
+    """What a callback of training records, when, and where to; gathers the traces.
+
+    All of them are held, and the store is written whole after each epoch: what is appended to a
+    trace grows along ``time`` alone, and a probe is small.
 
     Parameters
     ----------
+    x : array, or list or tuple of arrays
+        The probe: what the model is called with.
+    store : path
+        Where the trace goes.
     every : int
         Record each `every`-th epoch, from the first on.
+    select : Select, optional
+        Which layers, variables, units and steps. None: all states and gates.
+    overwrite : bool
+        Whether an older store may be replaced.
 
     Raises
     ------
     SelectionError
         If `every` is no whole number of epochs, 1 or more.
+    TraceWriteError
+        If there is something at `store` already, and not `overwrite`.
     """
 
-    def __init__(self, every: int = 1) -> None:
+    def __init__(
+        self,
+        x: Any,
+        store: str | os.PathLike[str],
+        every: int = 1,
+        select: Select | None = None,
+        overwrite: bool = False,
+    ) -> None:
         if type(every) is not int or every < 1:
             raise SelectionError(f"every={every!r}: expected a whole number of epochs, 1 or more.")
-        self.every = every
+        _check_free(store, overwrite=overwrite)
+        self.inputs = tuple(x) if isinstance(x, (list, tuple)) else (x,)
+        self.store, self.every, self.select = store, every, select
         self._traces: dict[int, xr.DataTree] = {}
 
     def wants(self, epoch: int) -> bool:
@@ -79,3 +92,13 @@ class Epochs:
         attrs.pop("weights_sha256", None)  # each epoch has its own
         joined.attrs = attrs
         return joined
+
+
+def _check_free(store: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Raise `TraceWriteError` before a training whose store would replace what is there."""
+    path = Path(store)
+    if overwrite or not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    raise TraceWriteError(
+        f"{path}: the path is taken. Choose another, or replace what is there with overwrite=True."
+    )

@@ -106,12 +106,14 @@ def _comoment(x: Values, y: Values) -> Values:
         return np.zeros((4, len(x)))
     both = (1, 2)
     good = ~(np.isnan(x) | np.isnan(y))
+    all_good = bool(good.all())
     n = good.sum(both).astype(np.float64)
     N = np.maximum(n, 1)
     # What is close to both means is taken off first, or the sums of products would cancel.
-    near = np.where(good, x, 0.0).sum(both) / N
-    dx = np.where(good, x - near[:, None, None], 0.0)
-    dy = np.where(good, y - near[:, None, None], 0.0)
+    near = (x if all_good else np.where(good, x, 0.0)).sum(both) / N
+    dx, dy = x - near[:, None, None], y - near[:, None, None]
+    if not all_good:
+        dx, dy = np.where(good, dx, 0.0), np.where(good, dy, 0.0)
     sx, sy = dx.sum(both), dy.sum(both)
     product = np.einsum("urt,urt->u", dx, dy) - sx * sy / N
     return np.stack([n, near + sx / N, near + sy / N, product])

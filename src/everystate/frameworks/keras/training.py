@@ -7,7 +7,7 @@ import keras
 
 import everystate as es
 from everystate.frameworks.keras.watching import undisturbed
-from everystate.recording.epochs import Epochs, check_free
+from everystate.recording.epochs import Epochs
 from everystate.recording.selection import Select
 
 
@@ -62,13 +62,11 @@ class RecordStates(keras.callbacks.Callback):  # type: ignore[misc]
         overwrite: bool = False,
     ) -> None:
         super().__init__()
-        check_free(store, overwrite=overwrite)
-        self.inputs = tuple(x) if isinstance(x, (list, tuple)) else (x,)
-        self.store, self.select, self.epochs = store, select, Epochs(every)
+        self.epochs = Epochs(x, store, every, select, overwrite)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Record the probe, if this epoch is one to record."""
         if self.epochs.wants(epoch):
             with undisturbed(self.model):
-                trace = es.record(self.model, *self.inputs, select=self.select)
-            es.save_trace(self.epochs.joined(epoch, trace), self.store, overwrite=True)
+                trace = es.record(self.model, *self.epochs.inputs, select=self.epochs.select)
+            es.save_trace(self.epochs.joined(epoch, trace), self.epochs.store, overwrite=True)

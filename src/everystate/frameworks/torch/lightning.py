@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import torch
 
 import everystate as es
-from everystate.recording.epochs import Epochs, check_free
+from everystate.recording.epochs import Epochs
 from everystate.recording.selection import Select
 
 
@@ -54,20 +54,19 @@ class RecordStates(pl.Callback):
         overwrite: bool = False,
     ) -> None:
         super().__init__()
-        check_free(store, overwrite=overwrite)
-        self.inputs = tuple(x) if isinstance(x, (list, tuple)) else (x,)
-        self.store, self.select, self.epochs = store, select, Epochs(every)
+        self.epochs = Epochs(x, store, every, select, overwrite)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Record the probe, if this epoch is one to record; on the first process alone."""
         if not (trainer.is_global_zero and self.epochs.wants(trainer.current_epoch)):
             return
-        inputs = [x.to(pl_module.device) if torch.is_tensor(x) else x for x in self.inputs]
+        inputs = [x.to(pl_module.device) if torch.is_tensor(x) else x for x in self.epochs.inputs]
         training = [part for part in pl_module.modules() if part.training]
         pl_module.eval()
         try:
-            trace = es.record(pl_module, *inputs, select=self.select)
+            trace = es.record(pl_module, *inputs, select=self.epochs.select)
         finally:
             for part in training:
                 part.training = True
-        es.save_trace(self.epochs.joined(trainer.current_epoch, trace), self.store, overwrite=True)
+        joined = self.epochs.joined(trainer.current_epoch, trace)
+        es.save_trace(joined, self.epochs.store, overwrite=True)
