@@ -137,14 +137,11 @@ def _fits(given: "np.dtype[Any]", wanted: "np.dtype[Any]") -> bool:
 
 def _check_shape(where: str, wanted: Any, array: Tensor, *, ranked: bool) -> None:
     sizes = wanted.shape
-    fits = not ranked or (
-        len(sizes) == array.ndim
-        and all(
-            not isinstance(size, int) or size == got
-            for size, got in zip(sizes, array.shape, strict=True)
-        )
+    fits = len(sizes) == array.ndim and all(
+        not isinstance(size, int) or size == got
+        for size, got in zip(sizes, array.shape, strict=True)
     )
-    if wanted.type.startswith("tensor") and not fits:
+    if ranked and wanted.type.startswith("tensor") and not fits:
         hint = ""
         if array.ndim == len(sizes) - 1:
             hint = " Add the missing axis, x[:, None] or x[None]."
