@@ -4,7 +4,8 @@
 units, one row, ``h`` and ``c`` of every step. Beside it stand the forward pass alone, in chunks,
 and a plain write of the same bytes; they take turns, and the best round of each counts.
 ``--framework onnx`` or ``tensorflow`` takes the same of a model's file; of its forward pass the
-state is not carried on, since the file has no way to.
+state is not carried on, since the file has no way to. That of ``flax`` is compiled before it is
+timed; a recording compiles its own within its time, once whatever its length.
 """
 
 import argparse
@@ -43,6 +44,30 @@ def torch_model(folder: Path) -> tuple[Any, Forward]:
             return lstm(torch.from_numpy(chunk), state)[1]
 
     return lstm, forward
+
+
+def flax_model(folder: Path) -> tuple[Any, Forward]:
+    """Return an LSTM of Flax NNX; its forward pass is one compiled function."""
+    import jax
+    from flax import nnx
+
+    cell = nnx.OptimizedLSTMCell(FEATURES, UNITS, rngs=nnx.Rngs(0))
+    model = nnx.RNN(cell, time_major=True)
+    begin = cell.initialize_carry((1, FEATURES), nnx.Rngs(0))
+    graph, weights = nnx.split(model)
+
+    @jax.jit
+    def run(weights: Any, chunk: Any, state: Any) -> Any:
+        own = nnx.merge(graph, weights)
+        return own(chunk, initial_carry=state, return_carry=True)
+
+    def forward(chunk: Any, state: Any) -> Any:
+        after, y = run(weights, chunk, begin if state is None else state)
+        jax.block_until_ready(y)
+        return after
+
+    forward(np.zeros((CHUNK, 1, FEATURES), np.float32), None)
+    return model, forward
 
 
 def onnx_model(folder: Path) -> tuple[Any, Forward]:
@@ -86,7 +111,12 @@ def tensorflow_model(folder: Path) -> tuple[Any, Forward]:
     return path, lambda chunk, state: session.run(f"{name}:0", {"x:0": chunk}) is None
 
 
-MODELS = {"torch": torch_model, "onnx": onnx_model, "tensorflow": tensorflow_model}
+MODELS = {
+    "torch": torch_model,
+    "flax": flax_model,
+    "onnx": onnx_model,
+    "tensorflow": tensorflow_model,
+}
 
 
 class Work:
@@ -169,7 +199,7 @@ def measure(steps: int, rounds: int, framework: str) -> tuple[list[float], float
 def main(rounds: int) -> None:
     """Print the table of a size that takes half a minute, and a line for each kind of file."""
     table(rounds, 100_000)
-    for framework in ("onnx", "tensorflow"):
+    for framework in ("flax", "onnx", "tensorflow"):
         table(1, 100_000, framework, sizes=[])
 
 
