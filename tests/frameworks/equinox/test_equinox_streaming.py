@@ -75,9 +75,9 @@ def test_a_step_of_ones_own_that_scans_a_cell(x, tmp_path):
 
     def step(xs, state):
         lengths.append(len(xs))
-        h, seen = (begin, 0) if state is None else state
+        h, seen, name = (begin, 0, "ann") if state is None else state
         h, ys = _run(model, xs, h)
-        return ys, (h, seen + len(xs))
+        return ys, (h, seen + len(xs), name)
 
     options = {"step": step, "time_axis": 0, "chunk": 37}
     got = es.record(model, x[:, 0], store=tmp_path / "run.zarr", **options)

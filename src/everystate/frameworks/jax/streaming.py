@@ -129,7 +129,7 @@ class Chunks:
         target = replace(self.target, fn=traced, args=(), finish=lambda result: result, key=step)
 
         def seen(x: Any, state: Any) -> tuple[Any, Any]:
-            state = jax.tree.map(jax.numpy.asarray, state)  # numbers too, or each is traced anew
+            state = jax.tree.map(_traceable, state)
             block = block_of(self.model)
             result: tuple[Any, Any] = (
                 step(x, state) if block is None else block.call(target, (x, state))
@@ -181,6 +181,11 @@ class Chunks:
         like = np.zeros((), str(x.dtype).rpartition(".")[2])
         given = Arguments((*self.own, np.broadcast_to(like, sizes)))
         return trace(self.target.fn, given, watch_all).found(given.arrays)
+
+
+def _traceable(value: Any) -> Any:
+    """Return a number as an array, as `jax.jit` does: else each number makes another function."""
+    return jax.numpy.asarray(value) if isinstance(value, (int, float, complex)) else value
 
 
 def _lengths(found: Sequence[Found], depth: int = 0) -> list[Any]:
