@@ -189,6 +189,17 @@ def test_a_stream_goes_on():
     assert "state_resets" not in recorder.trace["lstm"].attrs
 
 
+def test_weights_beside_the_file(tmp_path):
+    layer = models.node("lstm", direction="reverse")
+    path = tmp_path / "model.onnx"
+    onnx.save(
+        models.model_of(layer), path, save_as_external_data=True, location="w.bin", size_threshold=0
+    )
+    trace = es.record(str(path), models.feeds_of(layer), select=STATES)
+    models.assert_trace(trace, states_of(layer))
+    assert origin(trace) == "observed"
+
+
 def test_numbers_out_of_range_are_no_failed_trial():
     layer = models.node("lstm")
     feeds = models.feeds_of(layer)
