@@ -12,6 +12,7 @@ The order of writes is what makes a stopped writer harmless, as in `writer`:
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,8 @@ from everystate.storage.writer import (
 
 BEGIN: Final = 1 << 12
 """Steps that a layer's arrays have room for at first, where nobody knows how many will come."""
+AT_ONCE: Final = 2
+"""Variables whose blocks are written at once: one is compressed while another goes to the disk."""
 
 Steps = Mapping[str, xr.Variable]
 
@@ -89,10 +92,14 @@ class _Layer:
     def _write(self, start: int) -> None:
         if start + self.block > self.capacity and self.rows > self.capacity:
             self.resize(2 * max(self.capacity, self.rows))
-        for name, array in self.arrays.items():
+
+        def write(name: str) -> None:
             a, dims = self.held[name][: self.rows - start], self.dims[name]
             variable = xr.Variable((schema.TIME, *(d for d in dims if d != schema.TIME)), a)
-            write_shards(array, variable.transpose(*dims), start)
+            write_shards(self.arrays[name], variable.transpose(*dims), start)
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(write, self.arrays))
         self.written = self.rows
 
     @property
