@@ -111,6 +111,47 @@ def test_a_state_that_is_not_restored_would_be_seen(gru, x, tmp_path, monkeypatc
         assert_same(interrupted(gru, x, tmp_path / "run.zarr"), whole)
 
 
+class Two(torch.nn.Module):
+    """Two layers; the second fails once, when the first has seen a piece already."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.GRU(D, U), torch.nn.GRU(U, 4)
+        self.fails_at = None
+
+    def forward(self, x):
+        y, _ = self.first(x)
+        return self.second(y)
+
+    def step(self, x, state):
+        a, b = (None, None) if state is None else state
+        y, a = self.first(torch.as_tensor(x), a)
+        if self.fails_at is not None:
+            self.fails_at -= 1
+            if self.fails_at == 0:
+                self.fails_at = None
+                raise StopError
+        z, b = self.second(y, b)
+        return z, (a, b)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_a_stop_between_two_layers(x, full, tmp_path):
+    torch.manual_seed(9)
+    model, path = Two().requires_grad_(False), tmp_path / "run.zarr"
+    options = {"reduce": KINDS, "step": model.step, "time_axis": 0, "chunk": 64}
+    whole = es.record(model, x, **options)
+    assert_same(es.record(model, x, store=tmp_path / "whole.zarr", **options), whole)
+    model.fails_at = 4
+    with pytest.raises(StopError):
+        es.record(model, x, store=path, full=full, **options)
+    got = es.record(model, x, store=path, full=full, resume=True, **options)
+    assert_same(got, whole)
+    if full:
+        expected = es.open_trace(tmp_path / "whole.zarr")
+        assert es.open_trace(path)["second"].to_dataset().equals(expected["second"].to_dataset())
+
+
 def test_from_an_iterator_beside_windows(gru, x, tmp_path):
     def chunks():
         return iter(np.split(x, [100, 101, 250]))
