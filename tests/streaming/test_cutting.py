@@ -156,3 +156,10 @@ def test_what_is_not_sure_is_tried():
     ]:
         assert stream(model).sure(series(1)) is None
     assert stream(nn.GRU(D, U, 2, dropout=0.5).eval()).sure(series(1))
+    assert stream(nn.GRU(D, U)).sure(series(2)[:, :1]) is None  # not cut along time
+
+
+def test_another_axis_than_time_is_told(tmp_path):
+    x = series(50).repeat(20, axis=1)  # 40 rows, as many in each chunk, so that states would fit
+    with pytest.raises(UncuttableError, match="the chunks are not cut along its time"):
+        es.record(nn.LSTM(D, U), x, store=tmp_path / "run.zarr", chunk=20, time_axis=1, memory=1000)

@@ -75,7 +75,7 @@ def test_a_bare_layer_of_flax_itself_needs_no_trial(x):
         pass
 
     rngs = nnx.Rngs(1)
-    sure = es.frameworks.flax.stream(nnx.RNN(nnx.GRUCell(D, U, rngs=rngs))).sure(x[:, :1])
+    sure = framework.stream(nnx.RNN(nnx.GRUCell(D, U, rngs=rngs))).sure(x[:, :1])
     assert sure == B * 4 * (D + 4 * U)  # its input, h, r, z and n
     for model in (
         Own(nnx.GRUCell(D, U, rngs=rngs)),
@@ -83,7 +83,14 @@ def test_a_bare_layer_of_flax_itself_needs_no_trial(x):
         nnx.RNN(nnx.GRUCell(D, U, activation_fn=jnp.sin, rngs=rngs)),
         Tagger(),
     ):
-        assert es.frameworks.flax.stream(model).sure(x[:, :1]) is None
+        assert framework.stream(model).sure(x[:, :1]) is None
+
+
+def test_another_axis_than_time_is_told(x, tmp_path):
+    model = nnx.RNN(nnx.GRUCell(D, U, rngs=nnx.Rngs(1)))
+    rows = np.repeat(x, 20, axis=0)  # as many in each piece, so that states would fit
+    with pytest.raises(UncuttableError, match="cannot be run in chunks of time"):
+        es.record(model, rows, store=tmp_path / "run.zarr", memory=LITTLE, time_axis=0, chunk=20)
 
 
 def test_a_module_of_nnx(x, tmp_path):

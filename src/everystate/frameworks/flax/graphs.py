@@ -42,9 +42,12 @@ def layers(model: nnx.Module) -> list[str]:
 def sure(model: nnx.Module, x: Any) -> float | None:
     """Return the bytes of a step of a bare `RNN` of one of Flax's own cells, else None.
 
-    Such a layer is defined to be causal, and draws nothing at random but its first state.
+    Such a layer is defined to be causal, and draws nothing at random but its first state. An input
+    of several steps was cut along another axis than time: a trial will tell.
     """
     if type(model) is not nnx.RNN or model.reverse or type(model.cell) not in KNOWN:
+        return None
+    if x.shape[0 if model.time_major else len(x.shape) - 2] != 1:
         return None
     module: Any = model.cell
     of_module = KNOWN[type(module)].cell

@@ -44,13 +44,16 @@ def _threads(model: nn.Module) -> int:
 def _sure(model: nn.Module, x: Any) -> float | None:
     """Return the bytes of a step of a bare stack that PyTorch defines to be causal, else None.
 
-    Not of one that draws masks, or whose hooks, forward or weights are somebody's own.
+    Not of one that draws masks, or whose hooks, forward or weights are somebody's own; nor of an
+    input of several steps, which was cut along another axis than time.
     """
     if not isinstance(model, nn.RNNBase) or type(model) not in STACKS or is_parametrized(model):
         return None
     if "forward" in vars(model) or model._forward_hooks or model._forward_pre_hooks:
         return None
     if model.bidirectional or (model.training and model.dropout):
+        return None
+    if x.shape[_time_axis(model, x)] != 1:
         return None
     cell, weights = cell_of(model), [weights_of(model, p.suffix) for p in places(model)]
     numbers = sum(w.W.shape[1] + len(cell.variables) * cell.units(w) for w in weights)
@@ -116,14 +119,22 @@ def _stacks(model: nn.Module) -> Mapping[str, nn.RNNBase]:
     return found
 
 
-def _give(path: str, before: Any, stack: nn.Module, args: Any, kwargs: Any) -> Any:
+def _give(path: str, before: Any, stack: nn.RNNBase, args: Any, kwargs: Any) -> Any:
     """Give a stack the state that it ended with."""
     x = args[0] if args else kwargs.get("input")
     if isinstance(x, PackedSequence):
         raise UncuttableError(f"{path} reads packed sequences, whose rows end apart.")
     if (args[1] if len(args) > 1 else kwargs.get("hx")) is not None:
         raise UncuttableError(f"{path} is given its state by the model itself.")
-    return None if before is None else (args[:1], {**kwargs, "hx": before})
+    if before is None:
+        return None
+    ended = before[0] if isinstance(before, tuple) else before
+    if x.dim() == 3 and x.shape[0 if stack.batch_first else 1] != ended.shape[1]:
+        raise UncuttableError(
+            f"{path} ended with a state of {ended.shape[1]} rows and is given an input of shape "
+            f"{tuple(x.shape)}: the chunks are not cut along its time."
+        )
+    return args[:1], {**kwargs, "hx": before}
 
 
 def _take(path: str, after: States, _stack: nn.Module, _args: Any, output: Any) -> None:
