@@ -136,6 +136,33 @@ def test_a_cell_in_a_loop(x, tmp_path):
     xr.testing.assert_allclose(got, whole.trace["grucell"].to_dataset().sel(time=steps))
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_layer_whose_steps_come_later(x, told, tmp_path):
+    """Steps of a cell are handed over some hundred at once, those of a layer with each call."""
+    torch.manual_seed(6)
+    both = torch.nn.ModuleDict({"layer": torch.nn.GRU(D, U), "cell": torch.nn.GRUCell(U, 4)})
+
+    def loop(rec=None):
+        a, b = torch.zeros(1, B, U), torch.zeros(B, 4)
+        for first in range(0, T, 5):
+            y, a = both["layer"](x[first : first + 5], a)
+            for y_t in y:
+                b = both["cell"](y_t, b)
+            if rec is not None and first in (10, 150):
+                rec.event(first)
+
+    with es.recording(both, along="time") as whole:
+        loop()
+    around = es.Around(0, 1) if told else es.Around(0, 1, steps=[10, 150])
+    with es.recording(both, store=tmp_path / "run.zarr", along="time", around=around) as rec:
+        loop(rec if told else None)
+    got = es.open_trace(tmp_path / "run.zarr")
+    for path in ("layer", "cell"):
+        expected = whole.trace[path].to_dataset().sel(time=[10, 11, 150, 151])
+        assert got[path].time.values.tolist() == [10, 11, 150, 151]
+        xr.testing.assert_allclose(got[path].to_dataset(), expected, atol=1e-6)
+
+
 def test_readable_after_a_flush_and_kept_after_an_error(model, x, tmp_path):
     path, lengths = tmp_path / "run.zarr", []
 

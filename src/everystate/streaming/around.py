@@ -13,6 +13,9 @@ from everystate.errors import SelectionError
 from everystate.recording.replay import Recorded
 from everystate.streaming.recorder import Sink
 
+HELD_BACK: Final = 1 << 12
+"""Steps of a layer that its observer may hand over later than others, and more than any does."""
+
 EITHER: Final = "Around takes either steps=, the events, or score=, what tells."
 
 Score = Callable[[Any, Any], Any]
@@ -152,7 +155,7 @@ class Windows:
             self.sink.take(_rows(held, kept))
             self._held[path] = _rows(held, np.arange(known, len(held.steps)))
         if stop is not None:
-            oldest = stop - self.around.before - self.around.after
+            oldest = stop - self.around.before - self.around.after - HELD_BACK
             self._events = self._events[self._events >= oldest]
 
     def state(self) -> dict[str, Any]:
