@@ -245,8 +245,11 @@ def test_what_is_in_a_store(gru, x, tmp_path):
 
 
 def test_what_cannot_mean_anything(gru, x, tmp_path):
+    around = es.Around(1, 1, steps=[3])
+    for name, value in {"resume": True, "around": around, "stored_as": "int8"}.items():
+        with pytest.raises(SelectionError, match=f"{name}= is for what is stored: say where"):
+            es.record(gru, x, reduce=KINDS, **{name: value})
     with pytest.raises(SelectionError, match="full=False keeps no steps: say what"):
         es.record(gru, x, store=tmp_path / "run.zarr", full=False)
-    around = es.Around(1, 1, steps=[3])
     with pytest.raises(SelectionError, match="full=False keeps no steps, around= some"):
         es.record(gru, x, store=tmp_path / "run.zarr", full=False, reduce=KINDS, around=around)

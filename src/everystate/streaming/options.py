@@ -56,7 +56,7 @@ def streams(given: Mapping[str, Any]) -> bool:
     if chunk is not None and (type(chunk) is not int or chunk < 1):
         raise SelectionError(f"chunk={chunk!r}: expected an int of steps, 1 or more.")
     if given.get("store") is not None or given.get("reduce") is not None:
-        _check_full(given)
+        _check_kept(given)
         return True
     for name, value in given.items():
         if value not in (None, False):
@@ -67,8 +67,11 @@ def streams(given: Mapping[str, Any]) -> bool:
     return False
 
 
-def _check_full(given: Mapping[str, Any]) -> None:
-    """Refuse to keep nothing, and to keep what is not to be kept."""
+def _check_kept(given: Mapping[str, Any]) -> None:
+    """Refuse to keep nothing, to keep what is not to be kept, and to keep it nowhere."""
+    for name in ("resume", "overwrite", "around", "stored_as"):
+        if given.get("store") is None and given.get(name):
+            raise SelectionError(f"{name}= is for what is stored: say where, store='run.zarr'.")
     if given.get("full", True):
         return
     if given.get("reduce") is None:
