@@ -141,6 +141,11 @@ def test_recordings_that_overlap_give_back_what_there_was(three):
     assert allowed() == {3}
 
 
+def test_many_threads_are_a_few_workers():
+    with threadpool_limits(module.MOST + 3, "blas"), workers() as threads:
+        assert threads.count == module.MOST
+
+
 def test_one_thread_is_no_worker():
     with threadpool_limits(1, "blas"), workers() as threads:
         assert threads is None

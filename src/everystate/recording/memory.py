@@ -16,6 +16,8 @@ PAGE: Final = 1 << 21
 """Bytes of a huge page."""
 LARGE: Final = PAGE // 2
 """From which size on an array gets pages of its own."""
+ASKED: Final = 1 << 22
+"""From which size on NumPy asks for huge pages."""
 
 
 def empty(shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -32,7 +34,7 @@ def empty(shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     size = math.prod(shape) * dtype.itemsize
     if size < LARGE:
         return np.empty(shape, dtype)
-    around = np.empty(size + 2 * PAGE, np.uint8)  # what is not written to takes no memory
+    around = np.empty(max(size + PAGE, ASKED), np.uint8)  # what is not touched takes no memory
     start = -around.ctypes.data % PAGE
     return around[start : start + size].view(dtype).reshape(shape)
 

@@ -12,10 +12,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
+
+MOST: Final = 8
+"""Threads at most: the scan and the comparison are done in turn, and each thread holds a block."""
 
 Block = TypeVar("Block")
 Result = TypeVar("Result")
@@ -108,4 +111,4 @@ def workers() -> Iterator[Workers | None]:
     Meanwhile a product has one: on a busy machine, threads of small ones mostly wait.
     """
     with _products().one_thread() as count, ExitStack() as lasting:
-        yield Workers(count, lasting) if count > 1 else None
+        yield Workers(min(count, MOST), lasting) if count > 1 else None
