@@ -78,6 +78,18 @@ def test_an_attention_over_a_hundred_steps_is_seen(tmp_path):
     assert refused(Attends(), 11_000, tmp_path, memory=1_000_000)
 
 
+@pytest.mark.parametrize("steps", [2, 3, 17, 18, 48])
+def test_a_look_at_later_steps_is_seen_in_a_short_sequence(steps, tmp_path):
+    class Centres(LooksBack):
+        def forward(self, x):
+            return self.gru(x - x.mean(0))
+
+    with pytest.raises(UncuttableError, match="what it is given of /gru differs"):
+        es.record(
+            Centres(1).eval(), series(steps), store=tmp_path / "run.zarr", chunk=1, memory=100
+        )
+
+
 def test_what_looks_further_back_than_the_trial_is_long_is_not(tmp_path):
     assert not refused(LooksBack(520), 11_000, tmp_path)  # as the documentation says
 

@@ -179,6 +179,19 @@ def test_a_reducer_of_ones_own(gru, x, tmp_path):
     assert "total" in es.open_reductions(tmp_path / "b.zarr")["gru/h/total"]
 
 
+def test_attributes_of_a_reducer_may_be_numbers_of_numpy(gru, x, tmp_path):
+    class Said(Total):
+        def result(self):
+            said = {"count": np.int64(3), "whole": np.bool_(True), "ends": np.arange(2)}
+            total = xr.Variable("unit", self.seen, said)
+            return xr.Dataset({"total": total}, attrs={"least": np.float32(0.5)})
+
+    es.record(gru, x, store=tmp_path / "run.zarr", reduce=Said, full=False)
+    got = es.open_reductions(tmp_path / "run.zarr")["gru/h/said"]
+    assert got["total"].attrs == {"count": 3, "whole": True, "ends": [0, 1]}
+    assert got.attrs == {"least": 0.5}
+
+
 @pytest.mark.parametrize(
     ("other", "said"),
     [

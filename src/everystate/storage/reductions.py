@@ -19,6 +19,7 @@ from everystate import schema
 from everystate.errors import CorruptTraceError, IncompleteTraceError, TraceNotFoundError
 from everystate.storage.identify import Incomplete, root_attrs
 from everystate.storage.shared.opening import is_shared, open_shared_reductions
+from everystate.storage.writer import plain
 
 REDUCTIONS: Final = "everystate.reductions.npz"
 INDEX: Final = "arr_0"
@@ -43,7 +44,7 @@ def save_reductions(results: xr.DataTree, folder: Path) -> None:
             str(name): _told(v, arrays, name in dataset.coords)
             for name, v in dataset.variables.items()
         }
-        index[path] = {"attrs": dict(dataset.attrs), "variables": said}
+        index[path] = {"attrs": plain(dataset.attrs), "variables": said}
     content = io.BytesIO()
     arrays[0] = np.array(json.dumps(index))
     np.savez_compressed(content, *arrays)
@@ -55,11 +56,10 @@ def save_reductions(results: xr.DataTree, folder: Path) -> None:
 def _told(variable: xr.Variable, arrays: list[Any], is_coordinate: bool) -> dict[str, Any]:
     values = variable.values
     arrays.append(values.astype(str) if values.dtype.kind == "O" else values)
-    attrs = {str(name): said for name, said in variable.attrs.items()}
     return {
         "array": f"arr_{len(arrays) - 1}",
         "dims": list(variable.dims),
-        "attrs": attrs,
+        "attrs": plain(variable.attrs),
         "coordinate": is_coordinate,
     }
 

@@ -98,7 +98,7 @@ def set_attributes(folder: Path, path: str, attributes: Mapping[str, Any]) -> No
     """Set attributes of a group, which is made if it is not there."""
     with _expected_warnings():
         group = zarr.open_group(str(folder), path=path.strip("/"), mode="a", zarr_format=3)
-        group.update_attributes(_plain(attributes))
+        group.update_attributes(plain(attributes))
 
 
 def create_arrays(
@@ -140,13 +140,13 @@ def create_arrays(
                 compressors=CODECS,
                 fill_value=_FILL.get(variable.dtype.kind),
                 dimension_names=list(map(str, variable.dims)),
-                attributes=_plain(variable.attrs),
+                attributes=plain(variable.attrs),
                 zarr_format=3,
             )
     return arrays
 
 
-def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return attributes as JSON has them: NumPy's numbers and arrays as xarray writes them."""
     return {
         name: value.tolist() if isinstance(value, np.generic | np.ndarray) else value

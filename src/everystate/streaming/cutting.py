@@ -185,13 +185,14 @@ def _steps(steps: int | None, memory: int, step_bytes: float) -> int:
 
 
 def _in_pieces(step: Step, x: Any, axis: int) -> None:
-    """Run a sequence in pieces of unlike lengths.
+    """Run a sequence in pieces of unlike lengths, more than one if it has two steps.
 
     A long one begins with as many steps as were run before: some frameworks compile the model for
     each length.
     """
     steps, start, state = x.shape[axis], 0, None
-    for count in (17, 1, steps) if steps <= STEPS else (STEPS, 1, 17, steps):
+    short = min(17, max(1, steps // 2))
+    for count in (short, 1, steps) if steps <= STEPS else (STEPS, 1, 17, steps):
         part = (slice(None),) * axis + (slice(start, start + count),)
         if start < steps:
             _, state = step(x[part], state)

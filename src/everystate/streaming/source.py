@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 
-from everystate.errors import DataError, InputTypeError
+from everystate.errors import DataError, InputError, InputTypeError
 
 
 class Source:
@@ -26,6 +26,11 @@ class Source:
     ----------
     steps : int or None
         Steps of the whole sequence; None if only its end will tell.
+
+    Raises
+    ------
+    InputError
+        If an iterator has no chunk at all.
     """
 
     def __init__(self, x: Any, time_axis: Any) -> None:
@@ -38,6 +43,11 @@ class Source:
         if not _sliced(x):
             self._x, self._chunks = None, _iterator(x)
             self._hold(1)
+            if not self._held:
+                raise InputError(
+                    "the iterator has no chunk: there is nothing to record. One that was used up "
+                    "before gives nothing any more."
+                )
         first = self._held[0] if self._held else x
         self.axis: int = time_axis(first)
         if self._x is not None:
@@ -87,7 +97,7 @@ class Source:
         there = sum(chunk.shape[axis] for chunk in self._held)
         while there < count and (chunk := next(self._chunks, None)) is not None:
             chunk = chunk if hasattr(chunk, "shape") else np.asarray(chunk)
-            self._held.append(chunk)
+            self._held.append(_own(chunk))
             there += chunk.shape[axis]
 
     def _slice(self, start: int, stop: int) -> Any:
@@ -130,6 +140,13 @@ def _iterator(x: Any) -> Iterator[Any]:
         raise InputTypeError(
             f"got a {type(x).__name__}, expected an array, a path or an iterator of chunks."
         ) from None
+
+
+def _own(chunk: Any) -> Any:
+    """Return a chunk that stays as it is now: its maker may put the next one in its place."""
+    if is_numpy_array(chunk) or is_torch_array(chunk):
+        return array_namespace(chunk).asarray(chunk, copy=True)
+    return chunk
 
 
 def _is_numpy_like(a: Any) -> bool:

@@ -1,0 +1,33 @@
+"""Sequences that come in chunks: what an iterator may do between two of them."""
+
+import numpy as np
+import pytest
+
+from everystate.errors import InputError
+from everystate.streaming.source import Source
+from everystate.testing import importorskip
+
+torch = importorskip("torch")
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_a_chunk_may_be_overwritten_by_the_next(kind):
+    x = np.random.default_rng(5).normal(size=(23, 2, 3)).astype(np.float32)
+
+    def chunks():
+        buffer = kind(np.empty((7, 2, 3), np.float32))
+        for start in range(0, 23, 7):
+            count = min(7, 23 - start)
+            buffer[:count] = kind(x[start : start + count])
+            yield buffer[:count]
+
+    source = Source(chunks(), lambda a: 0)
+    np.testing.assert_array_equal(source.peek(20), x[:20])
+    parts = [source.take(5) for _ in range(5)]
+    assert source.ended
+    np.testing.assert_array_equal(np.concatenate(parts), x)
+
+
+def test_an_iterator_without_chunks_is_told_of():
+    with pytest.raises(InputError, match="the iterator has no chunk"):
+        Source(iter([]), lambda a: 0)
