@@ -69,7 +69,7 @@ class Rows:
                     if values.ndim == 3 and steps:
                         made[k].update(leaf.path, str(name), part[:, None], int(leaf.steps[0]))
         for row, each in zip(lengths, made, strict=True):
-            self.place(row, each.results())
+            self.place(row, each.figures())
 
     def place(self, row: int, results: Mapping[str, xr.Dataset]) -> None:
         """Keep what was made of a row."""

@@ -86,6 +86,13 @@ class Reductions:
         root = xr.Dataset(attrs={"model": self.outline.model})
         return xr.DataTree.from_dict({"/": root, **layers, **self.results()})
 
+    def figures(self) -> dict[str, xr.Dataset]:
+        """Return every reducer's result by its path, without labels where these can be left out."""
+        return {
+            "/".join(key): getattr(reducer, "figures", reducer.result)()
+            for key, reducer in self.reducers.items()
+        }
+
     def results(self) -> dict[str, xr.Dataset]:
         """Return every reducer's result by its path."""
         return {"/".join(key): reducer.result() for key, reducer in self.reducers.items()}

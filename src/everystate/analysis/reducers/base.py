@@ -114,10 +114,18 @@ class Reducer(ABC):
         NothingRecordedError
             If that is nothing.
         """
+        found = self.figures()
+        assert self._seen is not None
+        return found.assign_coords({schema.UNIT: np.arange(self._seen.span.units)})
+
+    def figures(self) -> xr.Dataset:
+        """Return the result without labels of the units, which takes a fraction of the time.
+
+        For many results that have the same labels. It raises what `result` does.
+        """
         if self._seen is None:
             raise NothingRecordedError(f"{self!r} has seen no step yet: call update(block) first.")
-        found = self._labelled(self._seen)
-        return found.assign_coords({schema.UNIT: np.arange(self._seen.span.units)})
+        return self._labelled(self._seen)
 
     def state(self) -> State:
         """Return the state as arrays, for a file; empty before the first block."""

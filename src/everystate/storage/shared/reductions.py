@@ -65,7 +65,7 @@ class Node:
 def place(result: xr.Dataset, room: Mapping[str, npt.NDArray[np.float64]], row: int) -> None:
     """Copy one row's result to its place; it may have less of a dimension than there is room."""
     for name, rows in room.items():
-        values = result[name].values
+        values = result.variables[name].values
         there: tuple[Any, ...] = (row, *map(slice, values.shape))
         rows[there] = values
 
