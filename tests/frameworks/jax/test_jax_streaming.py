@@ -1,7 +1,9 @@
 """Functions of JAX over long sequences: each scan goes on where it ended in the chunk before."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -250,6 +252,20 @@ def test_a_stream_of_ones_own(x, tmp_path):
     stream = es.recording(model, select=select, reduce=[Moments()], along="time")
     with pytest.raises(UnknownLayerError, match="has: lower, lower/upper"), stream as rec:
         rec.run(x, begin)
+
+
+def test_threads_may_record_the_same_function_at_once(tmp_path):
+    def record(seed):
+        x = np.random.default_rng(seed).normal(size=(90, B, D)).astype("float32")
+        together.wait()
+        cut = es.record(leaky, x, store=tmp_path / f"{seed}.zarr", chunk=9, memory=LITTLE)
+        return x, cut
+
+    together = Barrier(3)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(record, range(3)))
+    for x, cut in found:
+        assert streamed.compare(cut, es.record(leaky, x)) == 0
 
 
 def test_time_where_the_function_does_not_tell(x, tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -167,21 +168,20 @@ def watched_calls(
         watched_now.clear()
 
 
-_OPEN: list[Block] = []
-"""The blocks that are open, the innermost last."""
+_OPEN: ContextVar[tuple[Block, ...]] = ContextVar("jax_blocks", default=())
+"""The blocks that are open in this thread, the innermost last: another may record the same."""
 
 
 @contextmanager
 def observed(model: object, recorder: Recorder) -> Iterator[None]:
     """Let `block_of` know, within the block, that a model is recorded."""
-    block = Block(model, recorder)
-    _OPEN.append(block)
+    token = _OPEN.set((*_OPEN.get(), Block(model, recorder)))
     try:
         yield
     finally:
-        _OPEN.remove(block)
+        _OPEN.reset(token)
 
 
 def block_of(model: object) -> Block | None:
     """Return the innermost open block that records a model; None outside of one."""
-    return next((block for block in reversed(_OPEN) if block.model is model), None)
+    return next((block for block in reversed(_OPEN.get()) if block.model is model), None)
