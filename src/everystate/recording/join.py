@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from everystate import schema
 from everystate.errors import JoinError
-from everystate.recording import memory
 from everystate.recording.replay import Recorded
 
 Along = Literal["batch", "time"]
@@ -53,7 +52,7 @@ def make_room(first: Recorded, rows: int) -> None:
         Recorded steps of the whole sequence.
     """
     for name, a in first.variables.items():
-        first.room[name] = memory.empty((rows, *a.shape[1:]), a.dtype)
+        first.room[name] = np.empty((rows, *a.shape[1:]), a.dtype)
         first.room[name][: len(a)] = a
         first.variables[name] = first.room[name][: len(a)]
 
@@ -150,7 +149,7 @@ def _each(
     axis: int,
 ) -> dict[str, npt.NDArray[np.generic]]:
     found = [arrays(p) for p in parts]
-    return {name: memory.concatenate([f[name] for f in found], axis) for name in found[0]}
+    return {name: np.concatenate([f[name] for f in found], axis=axis) for name in found[0]}
 
 
 def _padded(a: npt.NDArray[np.generic], steps: int) -> npt.NDArray[np.generic]:

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from everystate import schema
 from everystate.cells.activations import Array
-from everystate.recording import memory
 from everystate.recording.observation import Lengths, Observation, as_numpy, turn
 from everystate.recording.selection import Plan
 from everystate.recording.skipping import blanked, spread
@@ -137,7 +136,7 @@ def _shown(seen: Observation, plan: Plan, name: str) -> npt.NDArray[np.generic]:
 
 def _copied(seen: Observation, plan: Plan, name: str, a: Array) -> npt.NDArray[np.generic]:
     """Return the chosen units: a copy, because the framework may reuse its buffer."""
-    return memory.copy(of_units(as_numpy(a), _units(seen, plan, name)), plan.dtype)
+    return np.array(of_units(as_numpy(a), _units(seen, plan, name)), dtype=plan.dtype)
 
 
 def _units(seen: Observation, plan: Plan, name: str) -> npt.NDArray[np.int64] | None:
@@ -185,8 +184,7 @@ def _empty(seen: Observation, plan: Plan, name: str, steps: int) -> npt.NDArray[
     """Return room for the chosen steps and units of a variable."""
     units = _units(seen, plan, name)
     size = seen.units(name) if units is None else units.size
-    dtype = plan.dtype or as_numpy(seen.observed["h"]).dtype
-    return memory.empty((steps, seen.batch, size), dtype)
+    return np.empty((steps, seen.batch, size), plan.dtype or as_numpy(seen.observed["h"]).dtype)
 
 
 def _places(block: slice, steps: range) -> tuple[slice, slice]:
