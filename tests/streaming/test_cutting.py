@@ -44,6 +44,21 @@ class Attends(nn.Module):
         return self.above(torch.einsum("bts,sbu->tbu", scores.softmax(-1), h))
 
 
+class Smooths(nn.Module):
+    """A recurrent layer over smoothed inputs, by a window that reaches as far ahead as back."""
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.gru, window = nn.GRU(D, U), torch.exp(-((torch.arange(-16, 17) / width) ** 2) / 2)
+        self.window = (window / window.sum())[None, None]
+
+    def forward(self, x):
+        flat = x.reshape(len(x), 1, -1).permute(2, 1, 0)
+        smooth = nn.functional.conv1d(flat, self.window, padding=16)
+        return self.gru(smooth.permute(2, 1, 0).reshape(x.shape))
+
+
 class Chaotic(nn.Module):
     """A tanh network far beyond the edge of chaos: a difference grows by some half each step."""
 
@@ -76,6 +91,11 @@ def test_a_look_back_is_seen(lag, tmp_path):
 
 def test_an_attention_over_a_hundred_steps_is_seen(tmp_path):
     assert refused(Attends(), 11_000, tmp_path, memory=1_000_000)
+
+
+@pytest.mark.parametrize("width", [1.0, 2.0, 4.0])
+def test_a_look_ahead_that_fades_slowly_is_seen(width, tmp_path):
+    assert refused(Smooths(width), 11_000, tmp_path, memory=1_000_000)
 
 
 @pytest.mark.parametrize("steps", [2, 3, 17, 18, 48])
