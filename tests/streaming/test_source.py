@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import everystate as es
 from everystate.errors import InputError
 from everystate.streaming.source import Source
 from everystate.testing import importorskip
@@ -31,3 +32,12 @@ def test_a_chunk_may_be_overwritten_by_the_next(kind):
 def test_an_iterator_without_chunks_is_told_of():
     with pytest.raises(InputError, match="the iterator has no chunk"):
         Source(iter([]), lambda a: 0)
+
+
+def test_a_sequence_of_half_precision_that_numpy_lacks(tmp_path):
+    torch.manual_seed(9)
+    model = torch.nn.Sequential(torch.nn.Identity(), torch.nn.GRU(3, 4)).to(torch.bfloat16)
+    x = torch.randn(150, 2, 3, dtype=torch.bfloat16)
+    whole = es.record(model, x)["1"].h
+    cut = es.record(model, x, store=tmp_path / "run.zarr", chunk=32, memory=1000)["1"].h
+    np.testing.assert_array_equal(cut, whole)

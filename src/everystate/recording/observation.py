@@ -189,5 +189,6 @@ def pick(a: Array, source: npt.NDArray[np.int64]) -> Array:
 def as_numpy(a: Array) -> npt.NDArray[np.generic]:
     """Return an array of any framework as a NumPy array, without a copy where possible."""
     if is_torch_array(a):
-        return np.asarray(a.detach().cpu())
+        known = a.float() if str(a.dtype) == "torch.bfloat16" else a  # NumPy has no such numbers
+        return np.asarray(known.detach().cpu())
     return np.asarray(a)

@@ -76,8 +76,6 @@ def _dump_array(state: Any, arrays: Arrays) -> Any:
     said = {"array": len(arrays), "namespace": array_namespace(state).__name__}
     if is_torch_array(state):
         said |= {"dtype": str(state.dtype).removeprefix("torch."), "device": str(state.device)}
-        if said["dtype"] == "bfloat16":
-            state = state.float()  # which is exact, and NumPy has it
     array = as_numpy(state).copy()
     if array.dtype.isbuiltin != 1:  # JAX's bfloat16, which no file holds
         said["bits"] = array.dtype.name
