@@ -57,6 +57,10 @@ class NothingRecordedError(EverystateError, RuntimeError):
     """The block ended, or the model ran, without one recurrent layer being called."""
 
 
+class BusyModelError(EverystateError, RuntimeError):
+    """Another thread is recording the model, whose calls could not be told apart."""
+
+
 class JoinError(EverystateError, ValueError):
     """Calls recorded in one block cannot be joined: their shapes or layers differ."""
 

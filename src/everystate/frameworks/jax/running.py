@@ -13,6 +13,7 @@ from everystate.frameworks.jax.records import Found
 from everystate.frameworks.jax.scans import check_tapped, nothing_in
 from everystate.frameworks.jax.swapping import as_it_was, watched
 from everystate.frameworks.jax.tracing import Arguments, Compiled, Traced, Watching, trace
+from everystate.recording.alone import alone
 from everystate.recording.recorder import Recorder
 
 
@@ -162,7 +163,7 @@ def watched_calls(
             return block.call(target(called), args, kwargs)
 
     try:
-        with observed(model, recorder), watched([("", model)], watch):
+        with alone([("", model)]), observed(model, recorder), watched([("", model)], watch):
             yield
     finally:
         watched_now.clear()

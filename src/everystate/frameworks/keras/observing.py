@@ -12,6 +12,7 @@ from everystate.frameworks.keras.finding import leaves, one_kernel_each, recurre
 from everystate.frameworks.keras.loading import opened, reset
 from everystate.frameworks.keras.replacing import replaced
 from everystate.frameworks.keras.watching import Watcher
+from everystate.recording.alone import alone
 from everystate.recording.recorder import Recorder
 from everystate.recording.warning import warn
 
@@ -29,6 +30,7 @@ def observe(model: Any, recorder: Recorder) -> Iterator[None]:
         if any(recorder.wants(name) for name in leaves(path, layer))
     ]
     with ExitStack() as stack:
+        stack.enter_context(alone((w.path, w.layer) for w in watchers))
         stack.enter_context(one_kernel_each(model))
         if not isinstance(model, layers.RNN):  # else a call of the model is one of its layer
             stack.enter_context(replaced(model, "call", _as_run(model.call, recorder)))

@@ -9,6 +9,7 @@ from torch import nn
 from everystate.errors import EverystateError
 from everystate.frameworks.torch.modules import is_recurrent, leaves, recurrent_modules
 from everystate.frameworks.torch.watching import Watcher, untraced, watch
+from everystate.recording.alone import alone
 from everystate.recording.recorder import Recorder
 from everystate.recording.warning import warn_never_called
 
@@ -21,6 +22,11 @@ def observe(model: nn.Module, recorder: Recorder) -> Iterator[None]:
         for path, module in recurrent_modules(model)
         if any(recorder.wants(name) for name in leaves(path, module))
     ]
+    with alone((w.path, w.module) for w in watchers):
+        yield from _observed(model, recorder, watchers)
+
+
+def _observed(model: nn.Module, recorder: Recorder, watchers: list[Watcher]) -> Iterator[None]:
     recorder.pending += [w.hand_over_line for w in watchers]
     run = _Run(recorder, watchers)
     whole = not is_recurrent(model)  # else a call of the model may be just one step
