@@ -142,9 +142,14 @@ def recorded(layer: xr.Dataset) -> list[str]:
 
 def gates(layer: xr.Dataset) -> list[str]:
     """Return the names of the recorded gates; of an unknown cell everything is a state."""
+    known = gates_of(str(layer.attrs.get("cell")))
+    return [name for name in recorded(layer) if name in known]
+
+
+def gates_of(cell: str) -> tuple[str, ...]:
+    """Return the names of the gates of a cell, by its name; none if it is not known."""
     families = {family.__name__: family for family in Cell.__subclasses__()}
-    family = families.get(str(layer.attrs.get("cell")))
-    return [name for name in recorded(layer) if family is not None and name in family.gates]
+    return families[cell].gates if cell in families else ()
 
 
 def states(layer: xr.Dataset) -> list[str]:

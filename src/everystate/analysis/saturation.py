@@ -72,6 +72,11 @@ def saturation(layer: Layer, edge: float = 0.1) -> xr.Dataset:
 
 def gate_range(layer: xr.Dataset, gate: str) -> tuple[float, float] | None:
     """Return the ends of a gate's range, by its activation; None if it has none."""
+    return range_of(gate, layer.attrs)
+
+
+def range_of(gate: str, attrs: Mapping[str, object]) -> tuple[float, float] | None:
+    """Return the ends of a gate's range, by the attributes of its layer; None if it has none."""
     if gate in CANDIDATES:
-        return RANGES.get(str(layer.attrs.get("activation", "tanh")))
-    return RANGES.get(str(layer.attrs.get("recurrent_activation", "sigmoid")))
+        return RANGES.get(str(attrs.get("activation", "tanh")))
+    return RANGES.get(str(attrs.get("recurrent_activation", "sigmoid")))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from everystate import schema
-from everystate.cells import Weights
+from everystate.cells import Cell, Weights
 from everystate.errors import InputError
 from everystate.recording.observation import as_numpy
 from everystate.recording.replay import Recorded
@@ -159,17 +159,21 @@ def _attrs(name: str, origin: schema.Origin) -> dict[str, str]:
 
 
 def _leaf_attrs(layer: Recorded) -> dict[str, str | int | float]:
-    attrs: dict[str, str | int | float] = {}
-    if layer.seen.cell is not None:
-        attrs["cell"] = type(layer.seen.cell).__name__
-        variants = asdict(layer.seen.cell)
-        attrs |= {name: _plain(value) for name, value in variants.items() if value is not None}
+    attrs = cell_attrs(layer.seen.cell)
     attrs |= {"direction": "backward" if layer.seen.reverse else "forward"}
     attrs |= {"precision": layer.seen.precision}
     attrs |= {name: _plain(value) for name, value in layer.attrs.items()}
     if layer.seen.weights is not None:
         attrs["weights_sha256"] = weights_digest(layer.seen.weights)
     return attrs
+
+
+def cell_attrs(cell: Cell | None) -> dict[str, str | int | float]:
+    """Return the attributes that say which equations a layer has; none if nobody knows."""
+    if cell is None:
+        return {}
+    variants = {name: value for name, value in asdict(cell).items() if value is not None}
+    return {"cell": type(cell).__name__} | {name: _plain(v) for name, v in variants.items()}
 
 
 def _plain(value: object) -> str | int | float:

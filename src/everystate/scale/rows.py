@@ -67,7 +67,8 @@ class Rows:
                         room = self._steps[leaf.path][str(name)][row]
                         room[: len(part)] = part
                     if values.ndim == 3 and steps:
-                        made[k].update(leaf.path, str(name), part[:, None], int(leaf.steps[0]))
+                        of, first = (leaf.path, str(name)), int(leaf.steps[0])
+                        made[k].update(of, part[:, None], first, leaf.sample.attrs)
         for row, each in zip(lengths, made, strict=True):
             self.place(row, each.figures())
 
@@ -107,7 +108,7 @@ def nodes(job: Job, trace: xr.DataTree) -> list[Node]:
             if schema.TIME in array.dims:
                 few = array.transpose(schema.BATCH, schema.TIME, ...).values[0][:, None]
                 many = np.resize(few, (ENOUGH, *few.shape[1:]))
-                made.update(leaf.path.strip("/"), str(name), many, 0)
+                made.update((leaf.path.strip("/"), str(name)), many, 0, leaf.attrs)
     return [Node(path, result) for path, result in made.results().items()]
 
 

@@ -8,7 +8,7 @@ import xarray as xr
 
 from everystate.errors import SelectionError
 from everystate.recording.replay import Recorded
-from everystate.recording.trace import leaf_path
+from everystate.recording.trace import cell_attrs, leaf_path
 from everystate.streaming.sink import Outline
 
 
@@ -19,7 +19,9 @@ class Reductions:
     ----------
     reduce : reducer, or several, or a mapping by name
         Each with ``update(block, first_step)``, the block of shape (time, batch, unit), and
-        ``result() -> xarray.Dataset``; or a callable that returns one.
+        ``result() -> xarray.Dataset``; or a callable that returns one. One that has
+        ``suits(variable, attrs) -> bool`` is told which variable it is for, and the attributes of
+        the layer; if it returns False, the variable gets none.
     outline : Outline
         What is known of the recording.
     every : int
@@ -38,18 +40,31 @@ class Reductions:
     def take(self, recorded: Recorded) -> None:
         """Update the reducers of one layer."""
         layer = leaf_path(recorded.path, self.outline.layers)
-        self.attrs[layer] = dict(recorded.attrs)
+        self.attrs[layer] = attrs = cell_attrs(recorded.seen.cell) | dict(recorded.attrs)
         if recorded.steps.size:
             for variable, block in recorded.variables.items():
-                self.update(layer, variable, block, int(recorded.steps[0]))
+                self.update((layer, variable), block, int(recorded.steps[0]), attrs)
 
-    def update(self, layer: str, variable: str, block: Any, first_step: int) -> None:
-        """Update the reducers of one variable of a layer."""
-        for name, make in self.makers.items():
-            key = layer, variable, name
+    def update(
+        self, of: tuple[str, str], block: Any, first_step: int, attrs: Mapping[Any, Any]
+    ) -> None:
+        """Update the reducers of one variable, ``(layer, variable)``, of a layer with `attrs`."""
+        for name in self.makers:
+            key = *of, name
             if key not in self.reducers:
-                self.reducers[key] = make()
-            self.reducers[key].update(block, first_step, **self._apart)
+                self.reducers[key] = self._made(key, attrs)
+            if self.reducers[key] is not None:
+                self.reducers[key].update(block, first_step, **self._apart)
+
+    def _made(self, key: tuple[str, str, str], attrs: Mapping[Any, Any]) -> Any | None:
+        """Return a new reducer for a variable; None if its kind says nothing of it."""
+        reducer = self.makers[key[2]]()
+        suits = getattr(reducer, "suits", None)
+        return reducer if suits is None or suits(key[1], attrs) else None
+
+    @property
+    def _fed(self) -> dict[tuple[str, str, str], Any]:
+        return {key: reducer for key, reducer in self.reducers.items() if reducer is not None}
 
     def flush(self) -> None:
         """Do nothing: the results are always those of all steps."""
@@ -69,14 +84,15 @@ class Reductions:
 
     def state(self) -> dict[str, Any]:
         """Return what all reducers hold, to go on from."""
-        held = [[*key, reducer.state()] for key, reducer in self.reducers.items()]
+        held = [[*key, reducer.state()] for key, reducer in self._fed.items()]
         return {"reducers": held, "attrs": self.attrs}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
         self.attrs = state["attrs"]
         for layer, variable, name, held in state["reducers"]:
-            reducer = self.makers[name]()
+            reducer = self._made((layer, variable, name), self.attrs[layer])
+            assert reducer is not None
             reducer.restore(held)
             self.reducers[layer, variable, name] = reducer
 
@@ -90,12 +106,12 @@ class Reductions:
         """Return every reducer's result by its path, without labels where these can be left out."""
         return {
             "/".join(key): getattr(reducer, "figures", reducer.result)()
-            for key, reducer in self.reducers.items()
+            for key, reducer in self._fed.items()
         }
 
     def results(self) -> dict[str, xr.Dataset]:
         """Return every reducer's result by its path."""
-        return {"/".join(key): reducer.result() for key, reducer in self.reducers.items()}
+        return {"/".join(key): reducer.result() for key, reducer in self._fed.items()}
 
 
 def _named(reduce: Any) -> Mapping[str, Any]:

@@ -1,26 +1,36 @@
 """How many values of each unit lie at the ends of a gate's range."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import xarray as xr
 
 from everystate import schema
+from everystate.analysis.layer import gates_of
 from everystate.analysis.reducers.base import Reducer, by_unit, counts, finite, variable
 from everystate.analysis.reducers.span import Part, Span, State, Values
+from everystate.analysis.saturation import range_of
+
+EDGE: Final = 0.1
+"""What counts as close to an end, as a distance from it."""
 
 
 @dataclass
 class Saturation(Reducer):
     """Counts of values close to either end of a range, over rows and steps.
 
-    The same shares as `everystate.analysis.saturation.saturation`, in one pass.
+    Given to `everystate.record` as ``reduce=`` it finds the same shares as
+    `everystate.analysis.saturation.saturation`, in one pass: those of each gate within its own
+    range, and none of states, and of gates whose activation has no ends.
 
     Parameters
     ----------
-    low, high : float
-        Left-saturated is below `low`, right-saturated above `high`. Default: 0.1 and 0.9, for a
-        gate of range 0 to 1; of a candidate they are -0.9 and 0.9.
+    low, high : float, optional
+        Left-saturated is below `low`, right-saturated above `high`, whichever variable it is, also
+        a state. Default: of a recording, 0.1 from the ends of each gate's own range (a candidate's
+        are -1 and 1); of a reducer that is fed by hand 0.1 and 0.9, those of a gate of 0 to 1.
 
     Notes
     -----
@@ -40,12 +50,36 @@ class Saturation(Reducer):
     (0.25, 0.5)
     """
 
-    low: float = 0.1
-    high: float = 0.9
+    low: float | None = None
+    high: float | None = None
+
+    def suits(self, variable: str, attrs: Mapping[str, object]) -> bool:
+        """Take on the range of a variable, unless one was given; return whether there is one.
+
+        Parameters
+        ----------
+        variable : str
+            A state or gate.
+        attrs : mapping
+            The attributes of its layer, as in a trace.
+        """
+        if self.low is not None or self.high is not None:
+            return True
+        is_gate = variable in gates_of(str(attrs.get("cell")))
+        ends = range_of(variable, attrs) if is_gate else None
+        if ends is not None:
+            self.low, self.high = ends[0] + EDGE, ends[1] - EDGE
+        return ends is not None
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        low, high = self.low, self.high
+        return EDGE if low is None else low, 1.0 - EDGE if high is None else high
 
     def _of(self, block: Values, span: Span) -> State:
         x = by_unit(finite(block)).reshape(span.units, -1)
-        found = {"n": np.isfinite(x), "left": x < self.low, "right": x > self.high}
+        low, high = self._ends
+        found = {"n": np.isfinite(x), "left": x < low, "right": x > high}
         return {name: held.sum(axis=1) for name, held in found.items()}
 
     def _joined(self, a: Part, b: Part, *, seam: bool) -> State:
@@ -53,7 +87,8 @@ class Saturation(Reducer):
 
     def _labelled(self, seen: Part) -> xr.Dataset:
         n = np.where(seen["n"] > 0, seen["n"], np.nan)
-        places = {"left": f"below {self.low:g}", "right": f"above {self.high:g}"}
+        low, high = self._ends
+        places = {"left": f"below {low:g}", "right": f"above {high:g}"}
         found = {"count": counts(seen["n"])}
         for name, place in places.items():
             found[f"{name}_count"] = counts(seen[name], f"values {place}")
