@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import zarr
+from safetensors.numpy import load_file, save_file
 
 import everystate as es
+from everystate.frameworks.numpy.stack import Stack
 
 
 @pytest.fixture
@@ -32,8 +34,27 @@ def test_a_series_is_recorded_in_chunks(run, weights, long, data, monkeypatch):
         np.testing.assert_allclose(got[name], expected[name], atol=1e-5)
     assert run(*args).code == 1
     assert run(*args, "--overwrite").code == 0
-    # All is done: nothing runs.
-    monkeypatch.setattr("everystate.frameworks.numpy.stack.Stack.__call__", never)
+    # All is done: nothing runs but the first steps, by which the model is recognised.
+    ran, call = [], Stack.__call__
+
+    def noted(stack, x, *rest, **options):
+        ran.append(x.shape)
+        return call(stack, x, *rest, **options)
+
+    monkeypatch.setattr(Stack, "__call__", noted)
+    assert run(*args, "--resume").code == 0
+    assert ran == [(48, 2)]
+
+
+def test_a_finished_trace_of_a_weights_file_that_changed_since(run, weights, long):
+    args = ("record", weights, "long.npy", "-o", "run.zarr", "--memory", "80kB")
+    assert run(*args).code == 0
+    tensors = load_file(weights)
+    save_file({name: 1.1 * a for name, a in tensors.items()}, weights)
+    done = run(*args, "--resume")
+    assert done.code == 1
+    assert "its weights are others" in done.err
+    save_file(tensors, weights)
     assert run(*args, "--resume").code == 0
 
 

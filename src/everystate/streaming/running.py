@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from everystate.errors import ResumeError
 from everystate.recording.discovery import Framework, model_name
 from everystate.recording.observation import as_numpy
@@ -26,11 +28,13 @@ from everystate.storage.lossy import Stored
 from everystate.storage.mark import Mark
 from everystate.storage.place import Place
 from everystate.streaming import cutting, state
+from everystate.streaming.answer import Answer, answer_of, check_answer
 from everystate.streaming.around import Around, Windows
 from everystate.streaming.recorder import StreamRecorder
 from everystate.streaming.reductions import Reductions
 from everystate.streaming.sink import TraceSink
 from everystate.streaming.source import Source
+from everystate.streaming.stepping import call_of
 from everystate.streaming.worker import Worker, cores
 
 AHEAD: Final = 8
@@ -76,6 +80,12 @@ class Sequence:
         Which of them. None: all.
     others : mapping
         What the model is given with each chunk, by name.
+    labels : tuple of two array-like, optional
+        Labels of all steps, and of all rows.
+    own_step : bool
+        Whether the user wrote the step: it is not called but for the recording itself.
+    answer : mapping, optional
+        What the model that began answered to the first steps. None: not known.
     """
 
     model: Any
@@ -92,6 +102,9 @@ class Sequence:
     full: bool = True
     around: Around | None = None
     others: Mapping[str, Any] = field(default_factory=dict)
+    labels: tuple[Labels, Labels] = (None, None)
+    own_step: bool = False
+    answer: Answer | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -107,8 +120,14 @@ class Sequence:
             "reducers": self.reducers,
             "full": self.full,
             "around": None if self.around is None else self.around.described,
+            "labels": [None if labels is None else _crc(labels) for labels in self.labels],
             "beginning": zlib.crc32(beginning),
         }
+
+    def answers(self) -> Answer:
+        """Return what the model answers to the first steps; the sequence stays where it is."""
+        x, call = self.source.peek(cutting.STEPS), call_of(self.framework, self.model, self.stream)
+        return answer_of(self.framework, self.model, self.select, lambda: call(x))
 
     def total(self, path: str) -> int | None:
         """Return how many steps of a layer will be recorded; None if nobody knows."""
@@ -154,7 +173,7 @@ class Run:
     def _go_on(self, place: Place, mark: Mark) -> None:
         """Stand where the run before was stopped."""
         carried, sequence = Carried.load(place.folder, mark), self.sequence
-        check_facts(place.folder, carried.facts, sequence)
+        check_same(place.folder, carried.facts, sequence)
         sequence.layers[:] = carried.facts["layers"]
         self.done, sequence.chunk = carried.step, carried.facts["chunk"]
         self.state = state.load(carried.facts["state"], carried.arrays)
@@ -225,7 +244,7 @@ class Run:
         if self.trace is None:
             return self.worker.submit(_nothing)
         arrays: state.Arrays = []
-        facts = {**self.facts, "chunk": self.sequence.chunk}
+        facts = {**self.facts, "chunk": self.sequence.chunk, "answer": self.sequence.answer}
         facts["state"] = state.dump(self.state, arrays)
 
         def commit(sink: TraceSink, step: int) -> None:
@@ -242,15 +261,32 @@ def _nothing() -> None:
     """Be done when everything before it is done."""
 
 
-def check_facts(path: Path, then: Mapping[str, Any], sequence: Sequence) -> None:
+def check_same(path: Path, then: Mapping[str, Any], sequence: Sequence) -> None:
     """Raise `ResumeError` if a recording to go on with differs from the one that began."""
     for name, now in sequence.facts.items():
-        unknown = name == "layers" and not now
-        if then.get(name) != now and not unknown:
+        if not _same(name, then.get(name, now), now):
             beginning = "the first steps of the input, or another input"
-            what = {"beginning": beginning, "steps": "the length of the input"}
-            told = "" if name == "beginning" else f": {then.get(name)} and now {now}"
+            labels = "the labels of its steps (time=) or rows (batch=)"
+            what = {"beginning": beginning, "steps": "the length of the input", "labels": labels}
+            hidden = name in ("beginning", "labels")
+            told = "" if hidden else f": {then.get(name)} and now {now}"
             raise ResumeError(
                 f"{path}: the recording there differs in {what.get(name, name)}{told}. Go on with "
                 "what it began with, or record anew: overwrite=True instead of resume=True."
             )
+    sequence.answer = then.get("answer")
+    if sequence.answer is not None and not sequence.own_step:
+        check_answer(path, sequence.answer, sequence.answers())
+
+
+def _same(name: str, then: Any, now: Any) -> bool:
+    """Whether a fact is the same, or not known now."""
+    if name == "model":  # a file has many paths; what is in it is asked for its answer
+        return Path(then).name == Path(now).name
+    return then == now or (name == "layers" and not now)
+
+
+def _crc(labels: Any) -> int:
+    """Return a checksum of labels."""
+    a = np.asarray(labels)
+    return zlib.crc32("\n".join(map(str, a)).encode() if a.dtype.kind == "O" else a.tobytes())

@@ -25,7 +25,7 @@ from everystate.streaming.feeding import given
 from everystate.streaming.options import MEMORY, Streaming, bytes_of
 from everystate.streaming.recorder import Sink
 from everystate.streaming.reductions import Reductions
-from everystate.streaming.running import FIRST, Run, Sequence, check_facts
+from everystate.streaming.running import FIRST, Run, Sequence, check_same
 from everystate.streaming.sink import Outline, TraceSink
 from everystate.streaming.source import Source
 from everystate.streaming.stepping import call_of, stream_of
@@ -48,6 +48,7 @@ def record_long(
     """
     sequence = _planned(model, inputs, select, options)
     _check_time(sequence, labels[0])
+    sequence.labels, sequence.own_step = labels, bool(options.get("step"))
     check_stored(options.get("stored_as"))
     sequence.stored_as, sequence.full = options.get("stored_as"), options.get("full", True)
     sequence.around, store = options.get("around"), options.get("store")
@@ -66,7 +67,7 @@ def record_long(
     reductions = _reductions(sequence, outline, options)
     if store is None:
         assert reductions is not None
-        _settle(sequence, own_step=bool(options.get("step")))
+        _settle(sequence)
         Run(sequence, [reductions], labels, progress).go()
         return reductions.result()
     path = Path(store)
@@ -76,7 +77,8 @@ def record_long(
     flags = {name: bool(options.get(name)) for name in ("overwrite", "resume")}
     with writing(path, **flags) as place:
         if place.resumed is None:
-            _settle(sequence, own_step=bool(options.get("step")))
+            _settle(sequence)
+            sequence.answer = None if sequence.own_step else sequence.answers()
         outline = replace(outline, block=sequence.chunk)
         sink = TraceSink(place, outline, reductions=reductions)
         windows = None if around is None else Windows(sink, around)
@@ -121,9 +123,11 @@ def _planned(model: Any, inputs: tuple[Any, ...], select: Select, options: Strea
     return Sequence(model, *run, others=what.others)
 
 
-def _settle(sequence: Sequence, *, own_step: bool) -> None:
+def _settle(sequence: Sequence) -> None:
     """Settle the length of a chunk; where there is no cutting, run all at once if that fits."""
-    if own_step:  # whoever writes one knows that it can be cut; its first chunk tells the rest
+    if (
+        sequence.own_step
+    ):  # whoever writes one knows that it can be cut; its first chunk tells the rest
         sequence.layers[:] = sequence.layers or _layers_called(sequence)
         return
     source, model, stream = sequence.source, sequence.model, sequence.stream
@@ -179,5 +183,5 @@ def _is_complete(path: Path, sequence: Sequence) -> bool:
     mark = None if stopped(path) else Mark.load(path)
     if mark is None or not mark.carried or "step" in mark.carried:
         return False
-    check_facts(path, mark.carried["facts"], sequence)
+    check_same(path, mark.carried["facts"], sequence)
     return bool(root_attrs(path)[schema.COMPLETE_ATTR])
