@@ -6,6 +6,7 @@ import zarr
 from safetensors.numpy import load_file, save_file
 
 import everystate as es
+from everystate.errors import TraceWriteError
 from everystate.frameworks.numpy.stack import Stack
 
 
@@ -72,11 +73,18 @@ def test_an_interruption_is_gone_on_with(run, weights, long, monkeypatch):
         return record(*args, progress=tick, **options)
 
     monkeypatch.setattr("everystate.streaming.verbs.record", interrupted)
+    np.save("other.npy", long + 1)
     args = ("record", weights, "long.npy", "-o", "run.zarr", "--memory", "80kB", "--resume")
     done = run(*args)
     assert done.code == 130
     assert "run.zarr is incomplete: /encoder 256 steps were saved." in done.err
     assert es.open_trace("run.zarr", incomplete="trim").attrs["model"] == str(weights)
+    done = run(*args[:-1])
+    assert done.err.endswith("or add --overwrite. Go on with what was stopped there: --resume.\n")
+    with pytest.raises(TraceWriteError, match=r"overwrite=True\. Go on with .* there: resume=True"):
+        es.record(weights, long[None], store="run.zarr")
+    done = run("record", weights, "other.npy", *args[3:])
+    assert "record anew: --overwrite instead of --resume." in done.err
     done = run(*args)
     assert done.code == 0, done.err
     got = es.open_trace("run.zarr")["encoder"].to_dataset()

@@ -20,7 +20,7 @@ def files(folder: Path) -> dict[Path, bytes]:
 
 def test_a_taken_path(trace, saved, tmp_path):
     before = files(tmp_path)
-    said = r"run\.zarr: the path is taken\. .* save_trace\(trace, path, overwrite=True\)"
+    said = r"run\.zarr: the path is taken\. .* replace what is there: overwrite=True\.$"
     with pytest.raises(TraceWriteError, match=said):
         es.save_trace(trace, saved)
     with pytest.raises(OSError, match="taken"):

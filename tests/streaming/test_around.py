@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 import everystate as es
-from everystate.errors import ResumeError, SelectionError
+from everystate.errors import EverystateWarning, ResumeError, SelectionError
 from everystate.storage import layout
 from everystate.testing import importorskip
 
@@ -165,8 +165,23 @@ def test_what_cannot_mean_anything(gru, x, tmp_path):
         es.record(gru, x, store=tmp_path / "run.zarr", around=es.Around(1, 1))
     with pytest.raises(SelectionError, match="whole numbers from 0"):
         es.Around(-1, 1, steps=[3])
-    around = es.Around(1, 1, score=lambda x, y: np.zeros(3))
+    around = es.Around(1, 1, score=lambda x, y: np.zeros(3), threshold=0)
     with pytest.raises(SelectionError, match=r"shape \(3,\); expected one number for each of the"):
         es.record(gru, x, store=tmp_path / "run.zarr", around=around)
     with pytest.raises(SelectionError, match="around= is for recordings that are written"):
         es.record(gru, x, around=around)
+    with pytest.raises(SelectionError, match="from which score on is a step an event"):
+        es.Around(1, 1, score=lambda x, y: x)
+    with pytest.raises(SelectionError, match=r"around=\[5, 6\]: expected an es\.Around"):
+        es.record(gru, x, store=tmp_path / "run.zarr", around=[5, 6])
+
+
+@pytest.mark.parametrize("select", [es.Select(), es.Select(every=7), es.Select(window=(0, 9))])
+def test_events_beyond_the_end_are_told_of(gru, x, select, tmp_path, recwarn):
+    options = {"store": tmp_path / "run.zarr", "chunk": 64, "select": select}
+    last = es.Around(3, 1, steps=[2, T - 1])
+    es.record(gru, x, around=last, **options)
+    assert not recwarn.list
+    beyond = es.Around(3, 1, steps=[2, T, T + 9])
+    with pytest.warns(EverystateWarning, match=f"has {T} steps, and 2 of .* the first at {T}"):
+        es.record(gru, x, around=beyond, overwrite=True, **options)

@@ -114,6 +114,19 @@ def test_the_last_step_is_meant_and_a_score_tells(model, x, tmp_path):
     )
 
 
+def test_a_score_that_has_gradients(x, tmp_path):
+    torch.manual_seed(6)
+    lstm = torch.nn.LSTM(D, U)
+    around = es.Around(2, 1, score=lambda _, y: y[0].abs().amax(dim=(1, 2)), threshold=0.35)
+    with es.recording(lstm, store=tmp_path / "run.zarr", along="time", around=around) as rec:
+        y = lstm(x)
+        assert y[0].requires_grad
+        rec.score(x, y)
+    events = np.flatnonzero(y[0].detach().abs().amax(dim=(1, 2)) > 0.35).tolist()
+    assert 3 < len(events) < T - 20
+    assert rec.trace["lstm"].time.values.tolist() == near(events, 2, 1)
+
+
 def test_given_steps(model, x, tmp_path):
     around = es.Around(9, 4, steps=EVENTS)
     drive(model, x, tmp_path / "run.zarr", around, lambda *_: None)

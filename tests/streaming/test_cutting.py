@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import everystate as es
-from everystate.errors import UncuttableError
+from everystate.errors import InputError, UncuttableError
 from everystate.frameworks.torch.streaming import stream
 from everystate.streaming import cutting
 from everystate.testing import importorskip
@@ -188,10 +188,21 @@ def test_what_is_not_sure_is_tried():
     ]:
         assert stream(model).sure(series(1)) is None
     assert stream(nn.GRU(D, U, 2, dropout=0.5).eval()).sure(series(1))
-    assert stream(nn.GRU(D, U)).sure(series(2)[:, :1]) is None  # not cut along time
+    with pytest.raises(InputError, match="time is axis 0 of the input"):  # not cut along time
+        stream(nn.GRU(D, U)).sure(series(2)[:, :1])
 
 
 def test_another_axis_than_time_is_told(tmp_path):
     x = series(50).repeat(20, axis=1)  # 40 rows, as many in each chunk, so that states would fit
+    inside, bare = nn.Sequential(nn.LSTM(D, U)), nn.LSTM(D, U, batch_first=True)
     with pytest.raises(UncuttableError, match="the chunks are not cut along its time"):
-        es.record(nn.LSTM(D, U), x, store=tmp_path / "run.zarr", chunk=20, time_axis=1, memory=1000)
+        es.record(inside, x, store=tmp_path / "run.zarr", chunk=20, time_axis=1, memory=1000)
+    with pytest.raises(InputError, match=r"batch_first=True reads .* time is axis 1 of the input"):
+        es.record(bare, x, store=tmp_path / "run.zarr", time_axis=0)
+
+
+def test_what_is_odd_is_told_once(tmp_path, recwarn):
+    x = series(4000)
+    x[3] = np.nan
+    es.record(nn.Sequential(nn.Identity(), nn.GRU(D, U)), x, store=tmp_path / "run.zarr")
+    assert ["NaN or infinite" in str(each.message) for each in recwarn.list] == [True]

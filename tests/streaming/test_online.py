@@ -136,6 +136,16 @@ def test_what_was_recorded_before_an_error_is_kept(lstm, x, tmp_path):
     assert_close(es.open_trace(path), expected(lstm, x), 9)
 
 
+def test_nobody_knows_of_how_many_steps_a_growing_stream_is(lstm, x, tmp_path):
+    path = tmp_path / "run.zarr"
+    with es.recording(lstm, store=path, along="time") as rec:
+        lstm(x[:50])
+        rec.flush()
+        with pytest.raises(IncompleteTraceError, match=r"written: /lstm 50 steps so far\."):
+            es.open_trace(path)
+    assert es.open_trace(path)["lstm"].sizes["time"] == 50
+
+
 def test_reductions_beside_a_trace_or_in_its_place(lstm, x, tmp_path):
     whole, state = expected(lstm, x)["lstm"], None
     kinds = {"moments": Moments(), "range": Range}

@@ -7,6 +7,7 @@ import everystate as es
 import mutations
 from everystate.analysis.reducers import Moments, Saturation
 from everystate.analysis.saturation import saturation
+from everystate.errors import SelectionError
 from everystate.testing import importorskip
 
 torch = importorskip("torch")
@@ -67,6 +68,12 @@ def test_of_each_gate_in_its_own_range(kind, gates, x, tmp_path):
     with pytest.raises(StopError):
         es.record(model, x, progress=stop_at_128, **options)
     check(es.record(model, x, resume=True, **options)[kind.lower()].children, layer)
+
+
+def test_names_are_no_reducers(x):
+    for names in ("moments", ["moments"]):
+        with pytest.raises(SelectionError, match=r"reduce='moments': .* reduce=\[Moments\(\)\]"):
+            es.record(model_of("RNN"), x, reduce=names)
 
 
 def test_states_have_none_unless_it_is_given(x):

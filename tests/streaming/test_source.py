@@ -41,3 +41,12 @@ def test_a_sequence_of_half_precision_that_numpy_lacks(tmp_path):
     whole = es.record(model, x)["1"].h
     cut = es.record(model, x, store=tmp_path / "run.zarr", chunk=32, memory=1000)["1"].h
     np.testing.assert_array_equal(cut, whole)
+
+
+def test_a_chunk_of_another_shape_is_told_of_with_its_number(tmp_path):
+    chunks = [np.zeros((n, 2, k), np.float32) for n, k in [(60, 3), (9, 3), (30, 4)]]
+    said = r"chunk 3 of the iterator has shape \(30, 2, 4\), and the one before \(9, 2, 3\)"
+    with pytest.raises(InputError, match=said):
+        es.record(torch.nn.LSTM(3, 4), iter(chunks), store=tmp_path / "run.zarr")
+    got = es.record(torch.nn.LSTM(3, 4), iter(chunks[:2]), store=tmp_path / "two.zarr")
+    assert got["lstm"].sizes["time"] == 69

@@ -168,8 +168,11 @@ def _in_layout(x: "npt.NDArray[Any]", running: Running, *, weights: bool) -> "np
 
 def _check_free(output: Path, overwrite: bool) -> None:
     """Refuse a place that cannot be written before anything is run."""
+    from everystate.storage.place import stopped
+
     if not overwrite and output.exists() and (output.is_file() or any(output.iterdir())):
-        raise TraceWriteError(f"{output} is taken. Choose another path, or add --overwrite.")
+        go_on = " Go on with what was stopped there: --resume." if stopped(output) else ""
+        raise TraceWriteError(f"{output} is taken. Choose another path, or add --overwrite.{go_on}")
     there = next(folder for folder in output.absolute().parents if folder.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise TraceWriteError(f"{output}: {there} cannot be written to. Choose another path.")

@@ -220,6 +220,7 @@ class TraceAppender:
                 layer.resize(layer.rows)
             set_attributes(self.folder, path, self.mark.attrs[path])
             self.mark.total[path] = layer.rows
+        self.mark.endless = []
         consolidate(self.folder)
         self.mark.save(self.folder)
         say_complete(self.folder)
@@ -255,6 +256,8 @@ class TraceAppender:
             arrays.pop(name)[...] = variable.values
         write_rest(self.folder, path, rest.drop_vars(list(numbers)))
         self.mark.done[path], self.mark.total[path] = 0, total or 1
+        if total is None:
+            self.mark.endless.append(path)
         dims = {name: tuple(map(str, v.dims)) for name, v in full.items()}
         return _Layer(arrays, dims, block)
 

@@ -28,6 +28,8 @@ class Mark:
     ----------
     done, total : dict of str to int
         Steps of each layer that are completely written, and steps in all, by the group's path.
+    endless : list of str
+        Those of them whose steps in all nobody knows yet: their total is what there is so far.
     variables : dict of str to dict of str to str
         Dtype of each variable of each group, in the trace's own order: Zarr sorts them, and CF
         conventions lose the resolution of datetimes.
@@ -44,6 +46,7 @@ class Mark:
     variables: dict[str, dict[str, str]] = field(default_factory=dict)
     attrs: dict[str, dict[str, Any]] = field(default_factory=dict)
     carried: dict[str, Any] = field(default_factory=dict)
+    endless: list[str] = field(default_factory=list)
     id: str = field(default_factory=lambda: uuid4().hex)
 
     def save(self, folder: Path) -> None:
@@ -98,7 +101,12 @@ class Mark:
 
     def describe(self) -> str:
         """Return in words what is written of which layer."""
-        parts = [f"{group} {self.done[group]} of {self.total[group]} steps" for group in self.done]
+        parts = [
+            f"{group} {done} steps so far"
+            if group in self.endless
+            else f"{group} {done} of {self.total[group]} steps"
+            for group, done in self.done.items()
+        ]
         more = [f"and {len(parts) - 8} layers more"] if len(parts) > 8 else []
         return ", ".join(parts[:8] + more)
 

@@ -165,9 +165,10 @@ def _must_replace(target: Path, overwrite: bool) -> bool:
     if is_being_written(target):
         raise _busy(target)
     if not overwrite:
+        go_on = " Go on with what was stopped there: resume=True." if stopped(target) else ""
         raise TraceWriteError(
-            f"{target}: the path is taken. Choose another, or replace what is there with "
-            "save_trace(trace, path, overwrite=True)."
+            f"{target}: the path is taken. Choose another, or replace what is there: "
+            f"overwrite=True.{go_on}"
         )
     return True
 

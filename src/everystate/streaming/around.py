@@ -1,5 +1,6 @@
 """`Around`: full detail around events only, of a sequence too long to keep all of it."""
 
+import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from everystate.errors import SelectionError
+from everystate.errors import EverystateWarning, SelectionError
+from everystate.recording.observation import as_numpy
 from everystate.recording.replay import Recorded
 from everystate.streaming.recorder import Sink
 
@@ -38,13 +40,13 @@ class Around:
     score : callable, optional
         ``score(x, y)``, with a chunk of the input and what the model returned for it, in the
         model's layout; returns one number for each step of the chunk. A NaN is no event.
-    threshold : float
-        Scores above it are events.
+    threshold : float, optional
+        Scores above it are events. It goes with `score`.
 
     Raises
     ------
     SelectionError
-        If both `steps` and `score` are given, or a number is negative.
+        If both `steps` and `score` are given, `score` has no threshold, or a number is negative.
 
     Examples
     --------
@@ -62,12 +64,16 @@ class Around:
     after: int
     steps: Sequence[int] | None = None
     score: Score | None = None
-    threshold: float = 0.0
+    threshold: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot mean anything."""
         if self.steps is not None and self.score is not None:
             raise SelectionError(EITHER)
+        if self.score is not None and self.threshold is None:
+            raise SelectionError(
+                "Around(score=...): from which score on is a step an event? Say threshold=."
+            )
         if min(self.before, self.after, *(self.steps if self.steps is not None else ())) < 0:
             raise SelectionError("Around: before, after and steps are whole numbers from 0.")
 
@@ -76,7 +82,8 @@ class Around:
         """What it is, as far as numbers tell, in words that are the same in another process."""
         given = [] if self.steps is None else [*map(int, self.steps)]
         steps = f", {len(given)} steps, {zlib.crc32(repr(given).encode()):x}" if given else ""
-        return f"{self.before} before, {self.after} after, threshold {self.threshold}{steps}"
+        threshold = 0.0 if self.threshold is None else self.threshold
+        return f"{self.before} before, {self.after} after, threshold {threshold}{steps}"
 
     def events(self, x: Any, y: Any, start: int, stop: int) -> npt.NDArray[np.int64]:
         """Return the events among the steps of one chunk.
@@ -97,7 +104,8 @@ class Around:
             given = np.unique(np.asarray(self.steps, dtype=np.int64))
             return given[(given >= start) & (given < stop)]
         assert self.score is not None
-        scores = np.asarray(self.score(x, y), dtype=float)
+        assert self.threshold is not None
+        scores = np.asarray(as_numpy(self.score(x, y)), dtype=float)
         if scores.shape != (stop - start,):
             raise SelectionError(
                 f"score= returned an array of shape {scores.shape}; expected one number for each "
@@ -123,10 +131,13 @@ class Windows:
     _held: dict[str, Recorded] = field(default_factory=dict)
     _begun: dict[str, list[npt.NDArray[Any]]] = field(default_factory=dict)
     _events: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    _stop: int = 0
+    """Steps of the sequence so far."""
 
     def take(self, recorded: Recorded) -> None:
         """Hold further steps of one layer until `decide`."""
         path = recorded.path
+        self._stop = max(self._stop, recorded.length)
         if path in self._begun:  # what was held when the recording was stopped
             self._held[path] = _filled(recorded, self._begun.pop(path))
         self._held[path] = _behind(self._held[path], recorded) if path in self._held else recorded
@@ -161,11 +172,11 @@ class Windows:
     def state(self) -> dict[str, Any]:
         """Return what is held, to go on from."""
         held = {path: [held.steps, *held.variables.values()] for path, held in self._held.items()}
-        return {"events": self._events, "held": held}
+        return {"events": self._events, "held": held, "stop": self._stop}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Hold again what `state` returned."""
-        self._events, self._begun = state["events"], state["held"]
+        self._events, self._begun, self._stop = state["events"], state["held"], state["stop"]
 
     def flush(self) -> None:
         """Make what was let through readable."""
@@ -175,6 +186,15 @@ class Windows:
         """Let the last steps through, and end."""
         self.end()
         self.sink.finish()
+        given = self.around.steps
+        beyond = [] if given is None else [step for step in given if step >= self._stop]
+        if beyond:
+            warnings.warn(
+                f"Around(steps=...): the sequence has {self._stop} steps, and {len(beyond)} of the "
+                f"events are beyond its end, the first at {min(beyond)}.",
+                EverystateWarning,
+                stacklevel=2,
+            )
 
     def end(self) -> None:
         """Let the last steps through: there are no more events."""

@@ -184,8 +184,8 @@ def amount(size: float) -> str:
 
 
 def _trace(recorder: Recorder) -> xr.DataTree:
-    with warnings.catch_warnings():  # the user did not ask for inputs; it is all there is
-        warnings.filterwarnings("ignore", ".*inputs were asked for", EverystateWarning)
+    with warnings.catch_warnings():  # what is odd is said of the recording, once
+        warnings.simplefilter("ignore", EverystateWarning)
         return recorder.trace
 
 

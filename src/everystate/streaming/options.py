@@ -72,11 +72,17 @@ def _check_kept(given: Mapping[str, Any]) -> None:
     for name in ("resume", "overwrite", "around", "stored_as"):
         if given.get("store") is None and given.get(name):
             raise SelectionError(f"{name}= is for what is stored: say where, store='run.zarr'.")
+    around = given.get("around")
+    if around is not None and not isinstance(around, Around):
+        raise SelectionError(
+            f"around={around!r}: expected an es.Around, such as es.Around(before=100, after=20, "
+            "steps=[5000])."
+        )
     if given.get("full", True):
         return
     if given.get("reduce") is None:
         raise SelectionError("full=False keeps no steps: say what to make of them, reduce=.")
-    if given.get("around") is not None:
+    if around is not None:
         raise SelectionError("full=False keeps no steps, around= some of them: give one of both.")
 
 

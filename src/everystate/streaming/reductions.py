@@ -117,9 +117,15 @@ class Reductions:
 def _named(reduce: Any) -> Mapping[str, Any]:
     if isinstance(reduce, Mapping):
         return reduce
-    several = list(reduce) if isinstance(reduce, Iterable) else [reduce]
+    alone = isinstance(reduce, str) or not isinstance(reduce, Iterable)
+    several = [reduce] if alone else list(reduce)
     named = {}
     for given in several:
+        if isinstance(given, str):
+            raise SelectionError(
+                f"reduce={given!r}: expected a reducer, not a name. Those that there are: from "
+                "everystate.analysis.reducers import Moments, ... and reduce=[Moments()]."
+            )
         kind = given if isinstance(given, type) else type(given)
         named[getattr(given, "__name__", kind.__name__).lower()] = given
     if len(named) < len(several):

@@ -30,7 +30,7 @@ class Source:
     Raises
     ------
     InputError
-        If an iterator has no chunk at all.
+        If an iterator has no chunk at all, or later one of another shape.
     """
 
     def __init__(self, x: Any, time_axis: Any) -> None:
@@ -39,7 +39,8 @@ class Source:
         self.steps: int | None = None
         self._x, self._chunks = x, None
         self._held: list[Any] = []
-        self._next = 0
+        self._next = self._count = 0
+        self._shape: tuple[int, ...] = ()
         if not _sliced(x):
             self._x, self._chunks = None, _iterator(x)
             self._hold(1)
@@ -97,8 +98,19 @@ class Source:
         there = sum(chunk.shape[axis] for chunk in self._held)
         while there < count and (chunk := next(self._chunks, None)) is not None:
             chunk = chunk if hasattr(chunk, "shape") else np.asarray(chunk)
+            self._check(chunk)
             self._held.append(_own(chunk))
             there += chunk.shape[axis]
+
+    def _check(self, chunk: Any) -> None:
+        """Refuse a chunk that differs from the one before in more than its steps."""
+        shape, self._count = tuple(chunk.shape), self._count + 1
+        if self._count > 1 and _without(shape, self.axis) != _without(self._shape, self.axis):
+            raise InputError(
+                f"chunk {self._count} of the iterator has shape {shape}, and the one before "
+                f"{self._shape}: they may differ in their steps alone, axis {self.axis}."
+            )
+        self._shape = shape
 
     def _slice(self, start: int, stop: int) -> Any:
         part = _part(self._x, self.axis, start, stop)
@@ -127,6 +139,10 @@ def opened(path: Path) -> Any:
         f"{path}: expected a .npy file or a .zarr array, which can be read in parts. Save the "
         "sequence as one of them, or give an array or an iterator of chunks."
     )
+
+
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return shape[:axis] + shape[axis + 1 :]
 
 
 def _sliced(x: Any) -> bool:

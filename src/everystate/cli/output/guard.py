@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable
 from contextvars import ContextVar
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 import typer
 
@@ -13,6 +13,15 @@ from everystate.errors import EverystateError, EverystateWarning
 
 debugging: ContextVar[bool] = ContextVar("debugging", default=False)
 """Whether errors are shown with their traceback (``everystate --debug COMMAND ...``)."""
+
+
+OPTIONS: Final = {
+    "overwrite=True": "--overwrite",
+    "resume=True": "--resume",
+    "x[:, None] or x[None]": "--time-first or --batch-first",
+    "time_axis=0 or time_axis=1": "--time-first or --batch-first",
+}
+"""What messages say to users of Python, and what is the same here."""
 
 
 class ExitCode(IntEnum):
@@ -54,10 +63,17 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 
 def _message(error: Exception) -> str:
     if isinstance(error, EverystateError):
-        return str(error)
+        return _in_options(str(error))
     name = type(error).__name__
     said = str(error).rstrip(".")
     return f"{name}: {said}. (everystate --debug COMMAND ... shows where it comes from.)"
+
+
+def _in_options(message: str) -> str:
+    """Return a message with the options of the command line for those of Python."""
+    for ours, theirs in OPTIONS.items():
+        message = message.replace(ours, theirs)
+    return message
 
 
 def _show(others: Callable[..., None]) -> Callable[..., None]:

@@ -44,8 +44,12 @@ def _threads(model: nn.Module) -> int:
 def _sure(model: nn.Module, x: Any) -> float | None:
     """Return the bytes of a step of a bare stack that PyTorch defines to be causal, else None.
 
-    Not of one that draws masks, or whose hooks, forward or weights are somebody's own; nor of an
-    input of several steps, which was cut along another axis than time.
+    Not of one that draws masks, or whose hooks, forward or weights are somebody's own.
+
+    Raises
+    ------
+    InputError
+        If the input has several steps: it was cut along another axis than time.
     """
     if not isinstance(model, nn.RNNBase) or type(model) not in STACKS or is_parametrized(model):
         return None
@@ -54,7 +58,12 @@ def _sure(model: nn.Module, x: Any) -> float | None:
     if model.bidirectional or (model.training and model.dropout):
         return None
     if x.shape[_time_axis(model, x)] != 1:
-        return None
+        layout = "(batch, time, features)" if model.batch_first else "(time, batch, features)"
+        raise InputError(
+            f"time_axis: {type(model).__name__} with batch_first={model.batch_first} reads "
+            f"{layout}, so that time is axis {_time_axis(model, x)} of the input. Leave time_axis= "
+            "out, or turn the input."
+        )
     cell, weights = cell_of(model), [weights_of(model, p.suffix) for p in places(model)]
     numbers = sum(w.W.shape[1] + len(cell.variables) * cell.units(w) for w in weights)
     rows = prod(x.shape) / model.input_size
