@@ -107,3 +107,16 @@ def test_a_zarr_array_is_read_at_once_too(run, weights, long):
     assert done.code == 0, done.err
     assert es.open_trace("run.zarr")["encoder"].sizes["time"] == 700
     assert run("record", weights, "none.zarr", "-o", "other.zarr").code == 1
+
+
+def test_smaller_numbers_are_kept(run, weights, long):
+    expected = es.record(weights, long[None])["encoder"].c
+    done = run("record", weights, "long.npy", "-o", "run.zarr", "--stored-as", "bfloat16")
+    assert done.code == 0, done.err
+    got = es.open_trace("run.zarr")["encoder"]
+    error = float(abs(got.c - expected).max())
+    assert 0 < error <= 2**-8 * float(abs(expected).max())
+    assert got.attrs["storage_error_c"] == pytest.approx(error, rel=0.01)
+    done = run("record", weights, "long.npy", "-o", "b.zarr", "--stored-as", "int4")
+    assert done.code == 1
+    assert "stored_as='int4': expected one of float16, bfloat16, int8" in done.err

@@ -57,12 +57,19 @@ class Writing:
             "--resume", help="Go on with a recording in chunks that was stopped, if there is one."
         ),
     ] = False
+    stored_as: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep smaller numbers, float16, bfloat16 or int8; the trace states the error that "
+            "this costs. It records in chunks."
+        ),
+    ] = None
     as_json: AsJson = False
 
     @property
     def in_chunks(self) -> bool:
         """Whether the series is recorded in chunks of time, written as they come."""
-        return self.resume or self.memory is not None
+        return self.resume or self.memory is not None or self.stored_as is not None
 
 
 def record(
@@ -137,7 +144,7 @@ def _chunks(output: Path, writing: Writing) -> dict[str, Any]:
     """Return the options of `everystate.record` for a series that is recorded in chunks."""
     memory = {} if writing.memory is None else {"memory": writing.memory}
     flags = {"overwrite": writing.overwrite, "resume": writing.resume}
-    return {"store": output, **flags, **memory}
+    return {"store": output, "stored_as": writing.stored_as, **flags, **memory}
 
 
 def _recorded(

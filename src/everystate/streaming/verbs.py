@@ -119,7 +119,8 @@ def record(
     -------
     xarray.DataTree
         One leaf per layer and direction, variables of dims (batch, time, unit). With ``store``
-        it is read from there when it is used; with ``reduce`` it is the reductions.
+        it is read from there when it is used. With ``reduce`` it is the reductions, also where the
+        steps are stored too: ``es.open_trace(store)`` opens those.
 
     Other Parameters
     ----------------

@@ -24,8 +24,9 @@ class Autocorrelation(Reducer):
     Parameters
     ----------
     lags : tuple of int
-        In steps as they are fed, each 1 or more. Default: 1, 10 and 100. The largest is how many
-        steps of each row are carried from block to block.
+        In steps as they are fed, each 1 or more: of a recording with ``every=10``, lag 1 is ten
+        steps of the sequence. Default: 1, 10 and 100. The largest is how many steps of each row
+        are carried from block to block.
 
     Raises
     ------
