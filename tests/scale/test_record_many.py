@@ -361,10 +361,33 @@ def test_other_weights_do_not_go_on(record, sequences, tensors, tmp_path):
     from safetensors.numpy import save_file
 
     record(sequences)
-    next((tmp_path / "run.zarr" / MARKS).iterdir()).unlink()
     save_file({n: a * 1.01 for n, a in tensors.items()}, tmp_path / "other.safetensors")
-    with pytest.raises(TraceWriteError, match="begun with other weights"):
-        record(sequences, load_model=tmp_path / "other.safetensors")
+    for missing in (0, 1):
+        if missing:
+            next((tmp_path / "run.zarr" / MARKS).iterdir()).unlink()
+        with pytest.raises(TraceWriteError, match="or other weights: lstm: h differs"):
+            record(sequences, load_model=tmp_path / "other.safetensors")
+    with pytest.raises(TraceWriteError, match="other values of sequence 2"):
+        record([values + 1 for values in sequences])
+    assert record(sequences).shards == 1
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_another_layer_before_a_recurrent_one_does_not_go_on(
+    record, sequences, torch, tmp_path, missing
+):
+    def model(seed):
+        torch.manual_seed(seed)
+        before = torch.nn.Linear(3, 4)
+        torch.manual_seed(0)
+        return torch.nn.Sequential(before, torch.nn.LSTM(4, 5, batch_first=True)).double()
+
+    record(sequences, load_model=lambda: model(1))
+    if missing:
+        next((tmp_path / "run.zarr" / MARKS).iterdir()).unlink()
+    with pytest.raises(TraceWriteError, match=r"another model .* layer before it"):
+        record(sequences, load_model=lambda: model(2))
+    assert record(sequences, load_model=lambda: model(1)).shards == missing
 
 
 def test_two_recordings_at_one_place(record, sequences, tmp_path):

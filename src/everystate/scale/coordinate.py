@@ -80,7 +80,8 @@ def record_many(
     WeightsError
         If `load_model` gives other weights each time.
     TraceWriteError
-        If `store` cannot be written, is being written, or holds something else.
+        If `store` cannot be written, is being written, or holds something else: also a recording of
+        another model, or of other sequences as far as they are compared.
     ClusterError
         If the cluster cannot be reached or is lost.
 

@@ -22,9 +22,10 @@ from everystate.scale.cluster import Call, Failure, spread
 from everystate.scale.inputs.source import Sizes, Source, digest
 from everystate.scale.job import Job, Target
 from everystate.scale.options import Batching
+from everystate.scale.recognise import Recognised, sampled, told_apart
 from everystate.scale.result import Progress, Recorded
 from everystate.scale.rows import nodes
-from everystate.scale.worker import measure, record_shard, sample
+from everystate.scale.worker import measure, record_shard
 from everystate.storage.shared.grid import shard_rows
 from everystate.storage.shared.manifest import Plan, ShardMark, load_marks
 from everystate.storage.shared.reductions import lay_out_reductions, root_of
@@ -152,7 +153,7 @@ class Run:
         Raises
         ------
         TraceWriteError
-            If what was begun at the place has other options or weights.
+            If what was begun at the place has other options, weights or values.
         """
         select, batching, options = job.select, job.batching, job.described
         if self.old is not None and self.old.options != options:
@@ -163,6 +164,12 @@ class Run:
         self.job = self._shared(job, "job")
         self.plan = self.old or Plan(self.source.count, 1, self.inputs, options, self.features)
         self.leaves: list[Leaf] = []
+        if self.old is not None and self.old.answer:
+            told = told_apart(self.client, self.old.answer, self.job, self.source, self.id)
+            if told is not None:
+                raise TraceWriteError(
+                    f"{self.root}: {told} Record with the same to go on, or choose another place."
+                )
         if self.old is not None and not self.pending():
             return
         if select.counts_from_end and len(set(self.steps[self.steps > 0])) > 1:
@@ -216,10 +223,11 @@ class Run:
         steps = np.where(enough, self.steps, np.iinfo(np.int64).max)
         row = int(steps.argmin()) if enough.any() else int(self.steps.argmax())
         part = self.source.part(row, row + 1)
-        found: list[xr.DataTree] = []
-        call = Call(self.name(row), f"sample-{self.id}", sample, (self.job, part))
+        found: list[tuple[xr.DataTree, Recognised]] = []
+        call = Call(self.name(row), f"sample-{self.id}", sampled, (self.job, part, row))
         spread(self.client, [call], found.append)
-        return found[0]
+        trace, self.plan.answer = found[0][0], self.plan.answer or found[0][1].fields
+        return trace
 
     def _lay_out(self, trace: xr.DataTree, weights: dict[str, str], batching: Batching) -> None:
         rows = self.source.count

@@ -103,17 +103,25 @@ def check_answer(path: Path | str, then: Answer | None, now: Answer) -> None:
     now : mapping
         That of the model at hand.
     """
-    if then is None:
-        return
+    told = None if then is None else difference(then, now)
+    if told is not None:
+        raise ResumeError(
+            f"{path}: {told} Resume with the model that began, or record anew: overwrite=True."
+        )
+
+
+def difference(then: Answer, now: Answer) -> str | None:
+    """Say where two answers part, and why that may be; None if they do not."""
     for layer in dict.fromkeys([*then, *now]):
-        difference = _difference(then.get(layer), now.get(layer))
-        if difference is not None:
-            raise ResumeError(
-                f"{path}: {layer}: {difference}. For the first steps of the input the model gives "
-                "other states than the one that began: its weights are others, or those of a layer "
-                "before it, or it answers differently each time (dropout in training mode, a state "
-                "kept inside). Resume with the model that began, or record anew: overwrite=True."
+        told = _difference(then.get(layer), now.get(layer))
+        if told is not None:
+            return (
+                f"{layer}: {told}. For the first steps of the input the model gives other states "
+                "than the one that began: its weights are others, or those of a layer before it, "
+                "or it answers differently each time (dropout in training mode, a state kept "
+                "inside)."
             )
+    return None
 
 
 def _difference(then: Any, now: Any) -> str | None:

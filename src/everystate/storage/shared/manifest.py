@@ -43,6 +43,8 @@ class Plan:
         Whether all arrays are there.
     reductions : list of str
         Paths of what is made of each row, ``layer/variable/name``.
+    answer : dict
+        By what the model and one of the rows are recognised. Empty: not known.
     """
 
     rows: int
@@ -54,6 +56,7 @@ class Plan:
     weights: dict[str, str] = field(default_factory=dict)
     laid_out: bool = False
     reductions: list[str] = field(default_factory=list)
+    answer: dict[str, Any] = field(default_factory=dict)
 
     @property
     def shards(self) -> int:
