@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import everystate as es
+import mutations
 import streamed
 from everystate.errors import EverystateWarning, InputError, UncuttableError
 from everystate.testing import importorskip
@@ -229,3 +230,54 @@ def test_a_graph_whose_states_are_fed(x, tmp_path):
     whole = es.record(graph, {"x": x, **begin})
     got = es.record(graph, x, store=tmp_path / "run.zarr", step=step, time_axis=1, chunk=37)
     assert streamed.compare(got, whole) < 1e-5
+
+
+class WritingCell:
+    """A GRU whose z is the share of the state that it writes."""
+
+    state_size = output_size = 4
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(4)
+        shapes = {"r": (D + 4, 4), "z": (D + 4, 4), "n": (D + 4, 4)}
+        self.weights = {k: tf.constant(rng.normal(size=s), tf.float32) for k, s in shapes.items()}
+
+    def zero_state(self, batch: Any, dtype: Any) -> Any:
+        return tf.zeros([batch, 4], dtype)
+
+    def __call__(self, x: Any, h: Any) -> Any:
+        r, z = (tf.sigmoid(tf.concat([x, h], 1) @ self.weights[k] + 0.3) for k in "rz")
+        n = tf.tanh(tf.concat([x, r * h], 1) @ self.weights["n"] - 0.2)
+        h = z * n + (1 - z) * h
+        return h, h
+
+
+def loop_of(cell: Any, x: Any) -> Any:
+    def step(t: Any, h: Any, written: Any) -> Any:
+        y, h = cell(x[:, t], h)
+        return t + 1, h, written.write(t, y)
+
+    begin = (
+        0,
+        cell.zero_state(tf.shape(x)[0], tf.float32),
+        tf.TensorArray(tf.float32, tf.shape(x)[1]),
+    )
+    return tf.while_loop(lambda t, *_: t < tf.shape(x)[1], step, begin, name="own")[2].stack()
+
+
+@pytest.mark.parametrize("update", ["keeps", "writes"])
+def test_which_share_of_a_gru_z_is(x, update):
+    cell = {"keeps": lambda: rnn_cell.GRUCell(4), "writes": WritingCell}[update]
+    trace = es.record(frozen(lambda x: loop_of(cell(), x)), x)
+    (leaf,) = trace.leaves
+    assert leaf.attrs["cell"] == "GRU"
+    before = np.concatenate([leaf.initial_h.values[:, None], leaf.h.values[:, :-1]], axis=1)
+    assert abs(before).max() > 0.05
+
+    def check(update: str) -> None:
+        z = leaf.z.values if update == "keeps" else 1 - leaf.z.values
+        np.testing.assert_allclose(leaf.h, z * before + (1 - z) * leaf.n, atol=1e-6)
+
+    check(leaf.attrs["update"])
+    with mutations.must_be_noticed("the other convention"):
+        check({"keeps": "writes", "writes": "keeps"}[leaf.attrs["update"]])

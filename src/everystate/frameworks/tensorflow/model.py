@@ -167,6 +167,7 @@ def _observation(layer: TappedLayer, variables: Any, initial: Any, lengths: Any)
     # c first: the cell's width is that of c, where h is projected.
     ordered = sorted(variables, key=lambda name: name != "c")
     shown = {name: _wide(variables[name]) for name in ordered}
+    told = {"cell": layer.family, "update": layer.update}
     if layer.reverse:
         shown = {name: turn(a, valid) for name, a in shown.items()}
     return Observation(
@@ -177,7 +178,7 @@ def _observation(layer: TappedLayer, variables: Any, initial: Any, lengths: Any)
         lengths=valid,
         reverse=layer.reverse,
         precision=next(iter(variables.values())).dtype.name,
-        attrs={"cell": layer.family} if layer.family else {},
+        attrs={name: said for name, said in told.items() if said},
     )
 
 

@@ -37,12 +37,16 @@ class Op:
 
 @dataclass(frozen=True)
 class FoundCell:
-    """One cell: its family, the op it was found at, its gates, and which values are its states."""
+    """One cell: its family, the op it was found at, its gates, and which values are its states.
+
+    Of a GRU, `update` says whether z is the share of the state that it ``keeps`` or ``writes``.
+    """
 
     family: str
     op: Op
     gates: dict[str, Value]
     states: dict[Value, str] = field(default_factory=dict)
+    update: str | None = None
 
 
 class Net:
@@ -114,7 +118,7 @@ def _block_cell(op: Op) -> FoundCell:
         i, c, f, o, g, _, h = op.outputs
         return FoundCell("LSTM", op, {"i": i, "f": f, "g": g, "o": o}, {c: "c", h: "h"})
     r, z, n, h = op.outputs
-    return FoundCell("GRU", op, {"r": r, "z": z, "n": n}, {h: "h"})
+    return FoundCell("GRU", op, {"r": r, "z": z, "n": n}, {h: "h"}, "keeps")
 
 
 def _parts(net: Net, split: Op) -> dict[Value, int]:
@@ -199,7 +203,8 @@ def _gru(net: Net, add: Op) -> Iterator[FoundCell]:
             r = _reset(net, n, h, z)
             if r is not None:
                 gates = {"r": r, "z": z, "n": n}
-                yield FoundCell("GRU", add, gates, {add.outputs[0]: "h"})
+                update = "keeps" if keeps else "writes"
+                yield FoundCell("GRU", add, gates, {add.outputs[0]: "h"}, update)
                 return
 
 

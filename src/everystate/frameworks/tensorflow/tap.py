@@ -49,6 +49,8 @@ class TappedLayer:
         Valid steps of each row: (batch,).
     family : str, optional
         ``LSTM`` or ``GRU``, where its ops are recognised.
+    update : str, optional
+        Whether z of a GRU is the share of the state that it ``keeps`` or ``writes``.
     reverse : bool
         Whether what it reads was reversed in time before; its variables are in the order of
         processing all the same.
@@ -60,6 +62,7 @@ class TappedLayer:
     lengths: str | None = None
     family: str | None = None
     reverse: bool = False
+    update: str | None = None
 
 
 def tap(graph_def: graph_pb2.GraphDef) -> tuple[graph_pb2.GraphDef, dict[str, str]]:
@@ -162,7 +165,7 @@ class _State:
     carried: Carried
     path: str
     name: str | None
-    family: str | None
+    cell: FoundCell | None
     lengths: str | None
 
 
@@ -177,7 +180,9 @@ def _layers(loop: Loop, graph: graph_pb2.GraphDef) -> Iterator[TappedLayer]:
     for path in dict.fromkeys(state.path for state in states):
         own = [state for state in states if state.path == path]
         unnamed = [state for state in own if state.name is None]
-        layer = TappedLayer(path, lengths=own[0].lengths, family=own[0].family, reverse=reverse)
+        layer = TappedLayer(path, lengths=own[0].lengths, reverse=reverse)
+        if (found := own[0].cell) is not None:
+            layer.family, layer.update = found.family, found.update
         for state in own:
             # One state that no gate belongs to is what the cell puts out, as a rule.
             name = state.name or ("h" if len(unnamed) == 1 else f"state_{unnamed.index(state)}")
@@ -201,7 +206,7 @@ def _state(loop: Loop, net: Net, cells: list[FoundCell], carried: Carried) -> _S
         for value in (made, *(v for op in net.ancestors(made, COMBINING) for v in op.outputs)):
             if value in cell.states:
                 path = _path(loop, cell.op.name)
-                return _State(carried, path, cell.states[value], cell.family, lengths)
+                return _State(carried, path, cell.states[value], cell, lengths)
     maker = net.producer.get(net.source(made))
     return _State(carried, _path(loop, maker.name if maker else ""), None, None, lengths)
 
