@@ -99,7 +99,7 @@ def test_a_module_that_reads_the_gates_wrongly_is_refused(folder):
 
 
 @pytest.mark.parametrize(
-    ("name", "tests"), [("test_everystate_toyrnn.py", 9), ("test_minimal_gated_unit.py", 9)]
+    ("name", "tests"), [("test_everystate_toyrnn.py", 9), ("test_minimal_gated_unit.py", 10)]
 )
 def test_the_contracts_pass(folder, name, tests):
     done = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", name)

@@ -161,7 +161,7 @@ def test_each_draws_into_the_axes_it_is_given(layer, draw):
         (plot.saturation_scatter, "no gate with ends"),
         (lambda layer: plot.trajectory(layer, "c"), "no state 'c'"),
         (lambda layer: plot.heatmap(layer, row=9), "row=9 is not in the trace"),
-        (lambda layer: plot.trajectory(layer.isel(unit=[0])), "got 1 units and 60"),
+        (lambda layer: plot.trajectory(layer.isel(unit=[0])), "needs two units, got 1"),
     ],
 )
 def test_what_was_not_recorded_is_said(make_layer, draw, message):

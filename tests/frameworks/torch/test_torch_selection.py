@@ -1,5 +1,7 @@
 """Selections, joins along batch and time, labels: each against the full record of one call."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -150,14 +152,14 @@ def test_what_is_not_selected_is_not_computed(model, x, variables, monkeypatch):
     from everystate.cells import GRU, LSTM
 
     widths = []
-    for cell in (LSTM, GRU):
-        right = cell.evolve
+    for cell, equations in product((LSTM, GRU), ("evolve", "gates_at")):
+        right = getattr(cell, equations)
 
         def counted(self, w, a_x, *rest, right=right):
             widths.append(a_x.shape[-1] // self.blocks)
             return right(self, w, a_x, *rest)
 
-        monkeypatch.setattr(cell, "evolve", counted)
+        monkeypatch.setattr(cell, equations, counted)
     es.record(model, x, select=es.Select(variables=variables, units=[0, 2]))
     assert set(widths) == (set() if variables == "h" else {2})
 
