@@ -125,9 +125,7 @@ def _planned(model: Any, inputs: tuple[Any, ...], select: Select, options: Strea
 
 def _settle(sequence: Sequence) -> None:
     """Settle the length of a chunk; where there is no cutting, run all at once if that fits."""
-    if (
-        sequence.own_step
-    ):  # whoever writes one knows that it can be cut; its first chunk tells the rest
+    if sequence.own_step:  # whoever writes one knows that it can be cut; its first chunk tells more
         sequence.layers[:] = sequence.layers or _layers_called(sequence)
         return
     source, model, stream = sequence.source, sequence.model, sequence.stream
