@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from everystate.recording.selection import Select as Select
     from everystate.storage import open_reductions as open_reductions
     from everystate.storage import open_trace as open_trace
+    from everystate.storage import save_epoch as save_epoch
     from everystate.storage import save_trace as save_trace
     from everystate.streaming.around import Around as Around
     from everystate.streaming.verbs import record as record
@@ -32,6 +33,7 @@ _PUBLIC = {
     "record": "everystate.streaming.verbs",
     "recording": "everystate.streaming.verbs",
     "report": "everystate.views.report",
+    "save_epoch": "everystate.storage",
     "save_trace": "everystate.storage",
     "summary": "everystate.views.summary",
     "unroll": "everystate.streaming.verbs",
@@ -48,6 +50,7 @@ __all__ = [
     "record",
     "recording",
     "report",
+    "save_epoch",
     "save_trace",
     "summary",
     "unroll",

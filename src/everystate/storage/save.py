@@ -80,7 +80,7 @@ def save_trace(
     True
     >>> folder.cleanup()
     """
-    _check(trace)
+    check_trace(trace)
     with writing(path, overwrite=overwrite) as place:
         _lay_out(trace, place)
         place.publish()
@@ -94,7 +94,8 @@ def save_trace(
     return Path(path)
 
 
-def _check(trace: object) -> None:
+def check_trace(trace: object) -> None:
+    """Raise `InputTypeError` or `TraceFormatError` for what is no whole trace."""
     if not isinstance(trace, xr.DataTree):
         raise InputTypeError(
             f"got a {type(trace).__name__}; expected a trace, an xarray.DataTree as "
