@@ -10,7 +10,7 @@ onnx = importorskip("onnx")
 importorskip("onnxruntime")
 quantization = importorskip("onnxruntime.quantization")
 
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 import everystate as es
 import onnx_models as models
@@ -121,3 +121,44 @@ def test_a_kernel_that_rounds_otherwise_is_refused_with_the_reason(quantise, mon
     trace = es.record(proto, models.feeds_of(node), select=es.Select(variables=("h",)))
     (leaf,) = trace.leaves
     assert leaf.h.attrs["origin"] == "observed"
+
+
+@pytest.mark.parametrize("batch", [3, 4])
+def test_a_first_step_that_begins_with_zeros_does_not_tell_how_rows_are_rounded(quantise, batch):
+    node = layer(batch, left_out=["initial_h", "initial_c"])
+    proto = quantise(node)
+    (leaf,) = es.record(proto, models.feeds_of(node)).leaves
+    assert leaf.attrs["max_error_h"] < 1e-5
+    assert leaf.attrs["max_error_c"] < 1e-5
+
+
+def rounded_behind(layer):
+    """A model whose output is the layer's Y, (time, batch, units), rounded to 8 bits."""
+    nodes = [
+        layer.proto(outputs=["Y"]),
+        helper.make_node("Transpose", ["Y"], ["S"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", ["S", "shape"], ["P"]),
+        helper.make_node("QuantizeLinear", ["P", "scale", "zero"], ["Q"]),
+        helper.make_node("DequantizeLinear", ["Q", "scale", "zero"], ["D"]),
+    ]
+    arrays = layer.arrays
+    more = {"shape": np.array([0, 0, -1]), "scale": np.float32(1 / 64), "zero": np.int8(0)}
+    feeds = models.feeds_of(layer)
+    return models.model(
+        nodes,
+        [models.value(name, a.shape) for name, a in feeds.items()],
+        [models.value("D", None)],
+        {**{n: arrays[n] for n in arrays if n not in feeds}, **more},
+    )
+
+
+def test_what_is_rounded_behind_a_node_is_not_taken_for_its_output():
+    node = layer(3)
+    proto, feeds = rounded_behind(node), models.feeds_of(node)
+    with es.recording(proto) as recorder:
+        outputs = recorder.run(feeds)
+    models.assert_trace(recorder.trace, node.expected("enc"))
+    np.testing.assert_array_equal(outputs["D"], models.plain(proto, feeds)["D"])
+    shown = recorder.trace["enc"].h.values
+    with mutations.must_be_noticed("h as it is after it was rounded"):
+        oracles.assert_close({"h": shown}, {"h": outputs["D"].swapaxes(0, 1)}, 2e-6)

@@ -30,6 +30,8 @@ HINT: Final = (
     "than is known; record the model before quantisation"
 )
 _LEVELS: Final = np.float32(255.0)
+_TRIED: Final = 4
+"""How many steps the size of a group is read off."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,18 @@ def as_read(seen: Observation) -> Observation:
     read = x if seen.lengths is None else x[: seen.lengths.max()]
     low, high = min(0.0, float(read.min())), max(0.0, float(read.max()))
     known = QuantisedLSTM(**asdict(cell), input_low=low, input_high=high)
-    a_x = known.from_input(w, x[0])
-    valid = slice(None) if seen.lengths is None else seen.lengths > 0
+    a_x = known.from_input(w, x[:_TRIED])
+    valid = np.ones(h.shape[:2], bool)
+    if seen.lengths is not None:
+        valid = np.arange(len(h))[:, None] < seen.lengths
 
     def error(size: int) -> float:
-        first = replace(known, group=size).step(w, a_x, seen.initial)["h"]
-        return float(np.abs(first - h[0])[valid].max(initial=0.0))
+        tried, state, worst = replace(known, group=size), dict(seen.initial), 0.0
+        for t, a_t in enumerate(a_x):
+            after = tried.step(w, a_t, state)
+            worst = max(worst, float(np.abs(after["h"] - h[t])[valid[t]].max(initial=0.0)))
+            state = {"h": h[t], "c": after["c"]}
+        return worst
 
     sizes = sorted({-(-seen.batch // threads) for threads in range(1, seen.batch + 1)})
     return replace(seen, cell=replace(known, group=min(sizes, key=error)), hints=(HINT,))

@@ -16,6 +16,8 @@ PROVIDERS: Final = ["CPUExecutionProvider"]
 """A kernel elsewhere may round inputs to fewer bits than a replay can follow."""
 _QUIET: Final = 4
 _SPINNING: Final = "session.force_spinning_stop"
+_MISPLACED: Final = ["QDQPropagationTransformer"]
+"""Moves the rounding of a value to where it is made: a node's output, if shown, would be rounded."""
 _FOLDER: Final = "session.model_external_initializers_file_folder_path"
 _DTYPES: Final[Mapping[str, str]] = {
     "tensor(float)": "float32",
@@ -51,7 +53,9 @@ class Session:
             options.add_session_config_entry(_FOLDER, str(self.source.folder.absolute()))
         try:
             serialized = self.source.proto.SerializeToString()
-            self.own = onnxruntime.InferenceSession(serialized, options, providers=PROVIDERS)
+            self.own = onnxruntime.InferenceSession(
+                serialized, options, providers=PROVIDERS, disabled_optimizers=_MISPLACED
+            )
         except Exception as error:  # its classes of errors share no base but Exception
             raise UnsupportedModelError(
                 f"{self.source.name}: onnxruntime {onnxruntime.__version__} does not take this "
