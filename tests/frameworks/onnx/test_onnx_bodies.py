@@ -97,6 +97,29 @@ def test_scan_carries_values_from_step_to_step(backwards):
                 models.assert_trace(trace, {"scan": {**expected, **wrong}}, 1e-4)
 
 
+def test_weights_that_a_loop_hands_on_as_they_came_are_no_states():
+    proto, feeds, expected = minimal_gated_scan()
+    (node,) = proto.graph.node
+    body = node.attribute[0].g
+    node.input.insert(2, "R")
+    node.output.insert(2, "R_n")
+    body.input.insert(2, models.value("R_in", [U, U]))
+    body.node.append(helper.make_node("Identity", ["R_in"], ["R_out"]))
+    body.output.insert(2, models.value("R_out", [U, U]))
+    body.node[1].input[1] = "R_in"
+    models.assert_trace(run(proto, feeds), {"scan": expected}, 1e-6)
+
+
+def test_what_tensorflows_converter_calls_a_carried_value():
+    proto, feeds, expected = minimal_gated_scan(
+        names=("model_gru_while_placeholder_2:0", "model_gru_while_placeholder_3:0")
+    )
+    names = {"h_in": "placeholder_2", "n_in": "placeholder_3"}
+    names |= {f"initial_{name}": f"initial_{ours}" for name, ours in names.items()}
+    named = {names[name]: array for name, array in expected.items()}
+    models.assert_trace(run(proto, feeds), {"scan": named}, 1e-6)
+
+
 def lstm_in_loop(trips, layer):
     """A Loop that runs an LSTM over one step a trip, its state carried; and counts, in integers."""
     arrays = layer.arrays

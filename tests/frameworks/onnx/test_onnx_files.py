@@ -190,6 +190,7 @@ def two_nodes(first, second, shared=False):
         (("/enc/gru/GRU", "/enc/gru/GRU_1"), True, ["enc/gru"]),
         (("", ""), False, ["gru", "gru_1"]),
         (("GRU__7", "GRU__12"), False, ["gru", "gru_1"]),
+        (("/GRU", "/GRU_1"), False, ["gru/layer_0", "gru/layer_1"]),  # the model is the layer
         (("a.b", "a/b"), False, ["a/b/layer_0", "a/b/layer_1"]),
         (("a<b>: c", "../x"), False, ["a_b_c", "x"]),
     ],
@@ -207,7 +208,7 @@ def test_names_are_made_readable_and_unique(names, shared, layers):
     [
         ("['', 'encoder', 'encoder.gru', 'gru']", ["encoder/gru/layer_0", "encoder/gru/layer_1"]),
         ("['', 'gru']", ["gru/layer_0", "gru/layer_1"]),
-        ("nonsense", ["node_GRU_3", "node_GRU_7"]),
+        ("nonsense", ["gru", "gru_1"]),
     ],
 )
 def test_modules_that_pytorchs_newer_exporter_notes(scopes, layers):

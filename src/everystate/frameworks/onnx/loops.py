@@ -43,16 +43,28 @@ class Carried:
 
 
 def carried(node: onnx.NodeProto) -> list[Carried]:
-    """Return what a loop carries from one iteration to the next."""
+    """Return what a loop carries from one iteration to the next.
+
+    What its body hands on as it came is not among it: converters pass weights through loops.
+    """
     given = attributes(node)
     body = given["body"]
     skipped = 2 if node.op_type == "Loop" else 0  # the trip count and the condition
     count = len(node.input) - (skipped or given["num_scan_inputs"])
     inputs, outputs = body.input[skipped:], body.output[1 if skipped else 0 :]
-    return [
+    found = [
         Carried(inputs[k].name, node.input[skipped + k], outputs[k].name, skipped + k, k)
         for k in range(count)
     ]
+    same = {n.output[0]: n.input[0] for n in body.node if n.op_type == "Identity"}
+    return [state for state in found if _before(state.after, same) != state.name]
+
+
+def _before(name: str, same: Mapping[str, str]) -> str:
+    """Return what a value was called before it was handed on."""
+    while name in same:
+        name = same[name]
+    return name
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,8 @@
 PyTorch's older exporter calls the nodes of ``encoder.lstm`` ``/encoder/lstm/LSTM`` and
 ``/encoder/lstm/LSTM_1``; they become ``encoder/lstm/layer_0`` and ``encoder/lstm/layer_1``, as in a
 trace of the PyTorch model. Its newer one numbers nodes through, and notes the modules around each
-in the node's metadata. A node without a name goes by its operator.
+in the node's metadata. TensorFlow's converter calls a loop of ``model/gru`` ``model/gru/while_loop``.
+A node without a name goes by its operator.
 """
 
 import re
@@ -15,6 +16,8 @@ import onnx
 
 from everystate import schema
 
+ENDINGS: Final = {"Loop": r"Loop|while(_\d+)?_loop"}
+"""How exporters end the name of an operator's node, if not with the operator."""
 SCOPES: Final = "pkg.torch.onnx.name_scopes"
 """Where PyTorch's newer exporter notes the modules around a node."""
 
@@ -68,8 +71,10 @@ def paths(nodes: Sequence[Named]) -> list[str]:
     --------
     >>> paths([Named("/enc/LSTM", "LSTM", None, "a"), Named("/enc/LSTM_1", "LSTM", None, "b")])
     ['enc/layer_0', 'enc/layer_1']
-    >>> paths([Named("", "GRU"), Named("decoder.rnn:0", "RNN")])
-    ['gru', 'decoder/rnn_0']
+    >>> paths([Named("", "GRU"), Named("decoder.rnn:0", "RNN"), Named("m/gru/while_loop", "Loop")])
+    ['gru', 'decoder/rnn_0', 'm/gru']
+    >>> paths([Named("/LSTM", "LSTM", None, "a"), Named("/LSTM_1", "LSTM", None, "b")])
+    ['lstm/layer_0', 'lstm/layer_1']
     """
     found: list[str] = []
     owner: dict[str, tuple[str, str]] = {}
@@ -108,22 +113,29 @@ def _module(node: Named) -> str:
     """Return a node's name as a path, without the operator that exporters end it with."""
     parts = [re.sub(r"[^\w-]+", "_", part).strip("_") for part in re.split(r"[/.]+", node.name)]
     parts = [part for part in parts if part]
-    if parts and re.fullmatch(rf"{node.op}(_+\d+)?", parts[-1]):
+    ending = ENDINGS.get(node.op, node.op)
+    if parts and re.fullmatch(rf"(node_)?({ending})(_+\d+)?", parts[-1]):
         parts.pop()
-    return "/".join(parts)
+    itself = node.name.startswith("/")  # of PyTorch's model: it is the layer itself
+    return "/".join(parts) or (node.op.lower() if itself else "")
 
 
 def readable(names: Sequence[str]) -> list[str]:
     """Return names of carried values as names of variables, no two alike.
 
+    TensorFlow's converter begins each with its loop's name.
+
     Examples
     --------
     >>> readable(["/loop/h.1", "h_1", "", "time"])
     ['loop_h_1', 'h_1', 'state_2', 'state_time']
+    >>> readable(["model_gru_while_placeholder_2:0"])
+    ['placeholder_2']
     """
     found: list[str] = []
     for k, name in enumerate(names):
-        clean = re.sub(r"\W+", "_", name).strip("_") or f"state_{k}"
+        own = re.sub(r"^.*_while_(.+):0$", r"\1", name)
+        clean = re.sub(r"\W+", "_", own).strip("_") or f"state_{k}"
         if clean in schema.RESERVED or clean.startswith(schema.INITIAL):
             clean = f"state_{clean}"
         while clean in found:
