@@ -17,7 +17,7 @@ PROVIDERS: Final = ["CPUExecutionProvider"]
 _QUIET: Final = 4
 _SPINNING: Final = "session.force_spinning_stop"
 _MISPLACED: Final = ["QDQPropagationTransformer"]
-"""Moves the rounding of a value to where it is made: a node's output, if shown, would be rounded."""
+"""Moves the rounding of a value to where it is made: what is shown there would be rounded too."""
 _FOLDER: Final = "session.model_external_initializers_file_folder_path"
 _DTYPES: Final[Mapping[str, str]] = {
     "tensor(float)": "float32",
