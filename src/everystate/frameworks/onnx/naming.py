@@ -3,8 +3,8 @@
 PyTorch's older exporter calls the nodes of ``encoder.lstm`` ``/encoder/lstm/LSTM`` and
 ``/encoder/lstm/LSTM_1``; they become ``encoder/lstm/layer_0`` and ``encoder/lstm/layer_1``, as in a
 trace of the PyTorch model. Its newer one numbers nodes through, and notes the modules around each
-in the node's metadata. TensorFlow's converter calls a loop of ``model/gru`` ``model/gru/while_loop``.
-A node without a name goes by its operator.
+in the node's metadata. TensorFlow's converter calls the loop of ``model/gru``
+``model/gru/while_loop``. A node without a name goes by its operator.
 """
 
 import re
