@@ -2,13 +2,33 @@
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final
 
 from everystate.errors import EverystateWarning
+
+_QUIET: Final = ContextVar("quiet", default=False)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Have `warn` say nothing in this block: the recording that follows will.
+
+    Of this thread alone, which `warnings.catch_warnings` is not.
+    """
+    token = _QUIET.set(True)
+    try:
+        yield
+    finally:
+        _QUIET.reset(token)
 
 
 def warn(message: str) -> None:
     """Warn the user's own line of code, not ours."""
+    if _QUIET.get():
+        return
     between = (__package__.partition(".")[0], "contextlib")
     level, frame = 1, sys._getframe(0)
     while frame.f_back and str(frame.f_globals.get("__name__")).partition(".")[0] in between:

@@ -10,9 +10,7 @@ beyond which rounding may grow from step to step as in a trial (see `everystate.
 What changes the states of these steps by less than that is not seen.
 """
 
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,12 +19,10 @@ import numpy.typing as npt
 import xarray as xr
 
 from everystate import schema
-from everystate.errors import EverystateWarning, NothingRecordedError, ResumeError
-from everystate.recording.discovery import Framework
+from everystate.errors import NothingRecordedError, ResumeError
 from everystate.recording.recorder import Recorder
-from everystate.recording.selection import Select
 from everystate.recording.verify import TOLERANCE
-from everystate.streaming.cutting import GROWTH
+from everystate.streaming.cutting import GROWTH, STEPS, trace_of
 
 Answer = dict[str, dict[str, Any]]
 """For each layer its precision, and for each variable its shape but for time, and its numbers."""
@@ -35,36 +31,17 @@ HALF: Final[Mapping[str, float]] = {"float16": 0.01, "bfloat16": 0.05}
 """In a projection the rounding of single numbers, which half precision knows, averages out."""
 
 
-def answer_of(
-    framework: tuple[str, Framework], model: Any, select: Select, run: Callable[[], object]
-) -> Answer:
-    """Return what a model answers.
-
-    Parameters
-    ----------
-    framework : tuple
-        Name and module of the framework that knows the model.
-    model : model
-        It is observed.
-    select : Select
-        Of which layers, variables and units; of these all steps.
-    run : callable
-        Runs the model once, on the beginning of a sequence.
-    """
-    select = replace(select, window=None, every=1)
-    recorder = Recorder("", framework[0], select, "time", own_call=True)
-    with warnings.catch_warnings():  # the recording itself will warn
-        warnings.simplefilter("ignore", EverystateWarning)
-        try:
-            with framework[1].observe(model, recorder):
-                run()
-            return answer_in(recorder.trace)
-        except NothingRecordedError:
-            return {}
+def answer_of(recorder: Recorder) -> Answer:
+    """Return the answer that was recorded; an empty one if no layer was called."""
+    try:
+        return answer_in(trace_of(recorder))
+    except NothingRecordedError:
+        return {}
 
 
 def answer_in(trace: xr.DataTree) -> Answer:
-    """Return the answer that a trace of the beginning shows."""
+    """Return the answer that the first steps of a trace show."""
+    trace = trace.isel({schema.TIME: slice(STEPS)}, missing_dims="ignore")
     return {
         leaf.path.strip("/"): {
             "precision": str(leaf.attrs.get("precision", "float32")),
@@ -134,11 +111,8 @@ def _difference(then: Any, now: Any) -> str | None:
     tolerance = HALF.get(now["precision"], single)
     for name, one in then["variables"].items():
         other = now["variables"][name]
-        if one["shape"] != other["shape"] or len(one["size"]) != len(other["size"]):
-            return (
-                f"{name} had shape {one['shape']} at each of {len(one['size'])} steps, and now "
-                f"{other['shape']} at each of {len(other['size'])}"
-            )
+        if one["shape"] != other["shape"]:
+            return f"{name} had shape {one['shape']} at each step, and now {other['shape']}"
         step = _first_apart(one, other, tolerance)
         if step is not None:
             return f"{name} differs from step {step} on"
@@ -150,12 +124,16 @@ def _said(layer: Any) -> str:
 
 
 def _first_apart(one: Any, other: Any, tolerance: float) -> int | None:
-    """Return the first step at which two recordings of a variable part by more than rounding."""
-    scale = 1.0 + np.asarray(one["size"])
-    error: npt.NDArray[np.float64] = np.zeros(len(scale))
+    """Return the first step at which two recordings of a variable part by more than rounding.
+
+    One that was stopped early may have fewer of them.
+    """
+    steps = min(len(one["size"]), len(other["size"]))
+    scale = 1.0 + np.asarray(one["size"][:steps])
+    error: npt.NDArray[np.float64] = np.zeros(steps)
     for number in ("projection", "size"):
-        apart = np.abs(np.asarray(one[number]) - np.asarray(other[number])) / scale
-        error = np.maximum(error, apart)
+        apart = np.asarray(one[number][:steps]) - np.asarray(other[number][:steps])
+        error = np.maximum(error, np.abs(apart) / scale)
     before = np.append(0.0, error[:-1])
     apart_at = np.flatnonzero(error > np.maximum(tolerance, GROWTH * before))
     return int(apart_at[0]) if apart_at.size else None

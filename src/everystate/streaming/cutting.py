@@ -14,9 +14,8 @@ more the nearer they are, would pass for rounding. So the first steps are also r
 their second half: in the first one nothing may change, not even by rounding that grew.
 """
 
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -24,13 +23,14 @@ import xarray as xr
 from array_api_compat import array_namespace, is_array_api_obj
 
 from everystate import schema
-from everystate.errors import EverystateWarning, InputError, UncuttableError
+from everystate.errors import InputError, UncuttableError
 from everystate.recording.discovery import Framework
 from everystate.recording.observation import as_numpy
 from everystate.recording.recorder import Recorder
 from everystate.recording.selection import Select
 from everystate.recording.stream import Step, Stream
 from everystate.recording.verify import TOLERANCE
+from everystate.recording.warning import quietly
 from everystate.streaming.source import Source
 from everystate.streaming.stepping import call_of
 
@@ -59,21 +59,29 @@ class Trial:
     ----------
     step_bytes : float
         Bytes that a step takes of all layers: what they are given, states and gates.
-    reason : str, optional
-        Why the model cannot be cut. None: it can.
     layers : list of str
         Leaf paths of the layers that were called.
+    beginning : DataTree, optional
+        What they did at the first steps, run whole.
+    reason : str, optional
+        Why the model cannot be cut. None: it can.
     """
 
     step_bytes: float
-    reason: str | None = None
     layers: list[str] = field(default_factory=list)
+    beginning: xr.DataTree | None = None
+    reason: str | None = None
+
+
+def all_of(select: Select) -> Select:
+    """Return a selection of the same layers, with all that they show at each step."""
+    return Select(layers=select.layers, variables=("states", "gates", "inputs"))
 
 
 def recorded(
     framework: tuple[str, Framework], model: Any, select: Select, run: Callable[[], object]
 ) -> Recorder:
-    """Return what recorded all variables of the layers of a selection, while `run` ran the model.
+    """Return what recorded a selection while `run` ran the model.
 
     Parameters
     ----------
@@ -82,15 +90,20 @@ def recorded(
     model : model
         It is observed.
     select : Select
-        Whose layers are looked at.
+        What is looked at.
     run : callable
         Runs the model, once or several times, along time.
     """
-    everything = Select(layers=select.layers, variables=("states", "gates", "inputs"))
-    recorder = Recorder("", framework[0], everything, "time")
-    with framework[1].observe(model, recorder):
+    recorder = Recorder("", framework[0], select, "time")
+    with quietly(), framework[1].observe(model, recorder):
         run()
     return recorder
+
+
+def trace_of(recorder: Recorder) -> xr.DataTree:
+    """Return what was recorded; what is odd in it is said of the recording that follows."""
+    with quietly():
+        return recorder.trace
 
 
 def tried(
@@ -119,28 +132,29 @@ def tried(
         Bytes that the recording may take.
     """
     x, call = source.peek(STEPS), call_of(framework, model, stream)
+    select = all_of(select)
     first = recorded(framework, model, select, lambda: call(x))
-    short = whole = _trace(first)
+    short = whole = trace_of(first)
     half = x.shape[source.axis] // 2
     other = _with_another_end(x, source.axis, half)
     step_bytes = sum(leaf.dataset.nbytes for leaf in whole.leaves) / x.shape[source.axis]
+    trial = Trial(step_bytes, first.called, short)
     longer = _steps(source.steps, memory, step_bytes)
     if longer > STEPS:
         x = source.peek(longer)
-        whole = _trace(recorded(framework, model, select, lambda: call(x)))
+        whole = trace_of(recorded(framework, model, select, lambda: call(x)))
     try:
         cut = recorded(framework, model, select, lambda: _in_pieces(stream.step, x, source.axis))
     except UncuttableError as error:
-        return Trial(step_bytes, str(error), first.called)
+        return replace(trial, reason=str(error))
     except InputError as error:
-        reason = f"a piece of a sequence is no input for it ({error})"
-        return Trial(step_bytes, reason, first.called)
-    difference = _difference(whole, _trace(cut))
+        return replace(trial, reason=f"a piece of a sequence is no input for it ({error})")
+    difference = _difference(whole, trace_of(cut))
     if difference is None and half:
-        ahead = _trace(recorded(framework, model, select, lambda: call(other)))
+        ahead = trace_of(recorded(framework, model, select, lambda: call(other)))
         one, two = (t.isel(time=slice(half), missing_dims="ignore") for t in (short, ahead))
         difference = _difference(one, two, said="given other steps later on", growth=0.0)
-    return Trial(step_bytes, difference, first.called)
+    return replace(trial, reason=difference)
 
 
 def chunk_steps(memory: int, step_bytes: float) -> int:
@@ -181,12 +195,6 @@ def amount(size: float) -> str:
         if size >= bytes_:
             return f"{size / bytes_:.1f} {unit}"
     return f"{size / 1e3:.0f} kB"
-
-
-def _trace(recorder: Recorder) -> xr.DataTree:
-    with warnings.catch_warnings():  # what is odd is said of the recording, once
-        warnings.simplefilter("ignore", EverystateWarning)
-        return recorder.trace
 
 
 def _steps(steps: int | None, memory: int, step_bytes: float) -> int:

@@ -127,7 +127,8 @@ class Sequence:
     def answers(self) -> Answer:
         """Return what the model answers to the first steps; the sequence stays where it is."""
         x, call = self.source.peek(cutting.STEPS), call_of(self.framework, self.model, self.stream)
-        return answer_of(self.framework, self.model, self.select, lambda: call(x))
+        select = cutting.all_of(self.select)
+        return answer_of(cutting.recorded(self.framework, self.model, select, lambda: call(x)))
 
     def total(self, path: str) -> int | None:
         """Return how many steps of a layer will be recorded; None if nobody knows."""

@@ -20,6 +20,7 @@ from everystate.storage.mark import Mark
 from everystate.storage.place import stopped
 from everystate.storage.writing import writing
 from everystate.streaming import cutting
+from everystate.streaming.answer import answer_in
 from everystate.streaming.around import EITHER, Windows
 from everystate.streaming.feeding import given
 from everystate.streaming.options import MEMORY, Streaming, bytes_of
@@ -78,7 +79,8 @@ def record_long(
     with writing(path, **flags) as place:
         if place.resumed is None:
             _settle(sequence)
-            sequence.answer = None if sequence.own_step else sequence.answers()
+            if sequence.answer is None and not sequence.own_step:
+                sequence.answer = sequence.answers()
         outline = replace(outline, block=sequence.chunk)
         sink = TraceSink(place, outline, reductions=reductions)
         windows = None if around is None else Windows(sink, around)
@@ -134,6 +136,8 @@ def _settle(sequence: Sequence) -> None:
     sequence.layers[:] = sequence.layers or trial.layers
     chunk = sequence.chunk or cutting.chunk_steps(sequence.memory, trial.step_bytes)
     sequence.chunk = chunk
+    if trial.beginning is not None:
+        sequence.answer = answer_in(trial.beginning)
     if trial.reason is None:
         return
     if source.steps is None or source.steps > chunk:
