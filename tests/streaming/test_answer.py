@@ -1,6 +1,7 @@
 """A recording goes on with the model that began it, and with no other, however alike it looks."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ def data() -> np.ndarray:
 def stop(done: int, total: int) -> None:
     if done >= 64:
         raise StopError
+
+
+def stop_at_once(done: int, total: int) -> None:
+    raise StopError
 
 
 def begun(model: Any, x: Any, path: Path, *, finished: bool, **options: Any) -> None:
@@ -102,6 +107,40 @@ class TestTorch:
         begun(model, x, path, finished=True)
         with pytest.raises(ResumeError, match="answers differently each time"):
             going_on(model, x, path)
+
+    @whether_finished
+    @pytest.mark.parametrize("chunk", [None, 32, 100])
+    def test_a_step_of_the_users_own(self, torch, tmp_path, finished, chunk):
+        """It answers too, once: while the first steps are recorded."""
+        path, x = tmp_path / "run.zarr", data()
+        calls: list[int] = []
+
+        def options(model: Any) -> dict[str, Any]:
+            @torch.no_grad()
+            def step(x: Any, state: Any) -> Any:
+                calls.append(x.shape[1])
+                return model.lstm(model.before(torch.as_tensor(x)), state)
+
+            select = es.Select(units=[1])
+            return {"store": path, "chunk": chunk, "step": step, "time_axis": 1, "select": select}
+
+        model, other = self.model(torch), self.model(torch, seed=2)
+        with nullcontext() if finished else pytest.raises(StopError):
+            es.record(model, x, progress=None if finished else stop_at_once, **options(model))
+        assert sum(calls) == (T if finished else calls[0])
+        with pytest.raises(ResumeError, match=r"lstm: h differs from step 0 on"):
+            es.record(other, x, resume=True, **options(other))
+        assert calls[-1] == 48
+        got = es.record(model, x, resume=True, **options(model))
+        whole = es.record(model, x)["lstm"].h.isel(unit=[1])
+        np.testing.assert_allclose(got["lstm"].h, whole, rtol=0, atol=1e-6)
+
+    def test_the_trial_is_its_answer(self, torch, tmp_path):
+        model, x = self.model(torch), data()
+        calls: list[int] = []
+        model.register_forward_pre_hook(lambda _, args: calls.append(args[0].shape[1]))
+        es.record(model, x, store=tmp_path / "run.zarr", chunk=T)
+        assert calls.count(48) == 2  # whole, and with another end
 
     @whether_finished
     def test_other_labels(self, torch, tmp_path, finished):

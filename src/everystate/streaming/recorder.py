@@ -71,6 +71,8 @@ class StreamRecorder(Recorder):
         """Attributes of each layer's leaf that sum up all its steps."""
         self.widths: dict[str, float] = {}
         """Bytes a step takes of each layer, about: what is seen and all that can be recorded."""
+        self.beginning: Recorder | None = None
+        """Who records the same once more, whatever is selected, as long as anybody does."""
         self._last: dict[str, Recorded] = {}
         self._odd: dict[str, set[str]] = {}
         self._in_this_run: set[str] = set()
@@ -96,6 +98,8 @@ class StreamRecorder(Recorder):
         if not self.wants(seen.path):
             return
         self._check_stream(seen, goes_on)
+        if self.beginning is not None:
+            self.beginning.observe(seen, goes_on=goes_on)
         if self.worker is None:
             self._record(seen, goes_on)
         else:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ import numpy as np
 from everystate.errors import ResumeError
 from everystate.recording.discovery import Framework, model_name
 from everystate.recording.observation import as_numpy
-from everystate.recording.recorder import Progress
+from everystate.recording.recorder import Progress, Recorder
 from everystate.recording.selection import Select
 from everystate.recording.stream import Stream
 from everystate.recording.trace import Labels
@@ -83,7 +84,8 @@ class Sequence:
     labels : tuple of two array-like, optional
         Labels of all steps, and of all rows.
     own_step : bool
-        Whether the user wrote the step: it is not called but for the recording itself.
+        Whether the user wrote the step: before a recording begins it is not called, so that what
+        it answers is seen as the first steps come.
     answer : mapping, optional
         What the model that began answered to the first steps. None: not known.
     """
@@ -127,8 +129,9 @@ class Sequence:
     def answers(self) -> Answer:
         """Return what the model answers to the first steps; the sequence stays where it is."""
         x, call = self.source.peek(cutting.STEPS), call_of(self.framework, self.model, self.stream)
+        run = partial(self.stream.step, x, None) if self.own_step else partial(call, x)
         select = cutting.all_of(self.select)
-        return answer_of(cutting.recorded(self.framework, self.model, select, lambda: call(x)))
+        return answer_of(cutting.recorded(self.framework, self.model, select, run))
 
     def total(self, path: str) -> int | None:
         """Return how many steps of a layer will be recorded; None if nobody knows."""
@@ -170,6 +173,9 @@ class Run:
             self.carried["reductions"] = reductions
         if trace.place.resumed is not None:
             self._go_on(trace.place, trace.place.resumed)
+        elif self.sequence.own_step:
+            everything = cutting.all_of(self.sequence.select)
+            self.recorder.beginning = Recorder("", self.sequence.framework[0], everything, "time")
 
     def _go_on(self, place: Place, mark: Mark) -> None:
         """Stand where the run before was stopped."""
@@ -208,6 +214,7 @@ class Run:
             for hand_over in self.recorder.pending:
                 hand_over()
             self._advance(x, output)
+            self._hear()
             self._in_piece = False
             if self.sequence.chunk is None:
                 widths = sum(self.recorder.widths.values())
@@ -230,11 +237,19 @@ class Run:
             known = None if source.ended else self.done  # at the end nothing need be held
             self.worker.submit(self.windows.decide, events, known)
 
+    def _hear(self) -> None:
+        """Note what the model answers to the first steps, where nobody has asked it before."""
+        if self.recorder.beginning is None:
+            return
+        self.sequence.answer = answer_of(self.recorder.beginning)
+        if self.done >= cutting.STEPS:
+            self.recorder.beginning = None
+
     def _count(self) -> int:
         """Return how many steps to run: to the end of the piece at hand, or of the chunk."""
         chunk = self.sequence.chunk
-        if chunk is None:
-            return FIRST
+        if chunk is None or (self.sequence.own_step and not self.done):
+            return min(FIRST, chunk or FIRST)
         if self.sequence.whole:
             return chunk
         piece, begun = max(SHORTEST, chunk // PIECES), self.done % chunk
@@ -276,7 +291,7 @@ def check_same(path: Path, then: Mapping[str, Any], sequence: Sequence) -> None:
                 "what it began with, or record anew: overwrite=True instead of resume=True."
             )
     sequence.answer = then.get("answer")
-    if sequence.answer is not None and not sequence.own_step:
+    if sequence.answer is not None:
         check_answer(path, sequence.answer, sequence.answers())
 
 
