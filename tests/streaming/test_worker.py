@@ -1,6 +1,8 @@
 """Replay and writing beside the model or in turn with it: the same trace, and the same errors."""
 
 import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -128,3 +130,18 @@ def test_threads_are_counted_as_they_are_now(model):
         torch.set_num_threads(before)
     assert stream(model.to("meta")).threads() == 1  # another device, which has threads of its own
     assert cores() >= 1
+
+
+def test_recordings_in_several_threads_leave_the_filters_of_warnings_as_they_were(tmp_path):
+    x = np.random.default_rng(3).normal(size=(100, 1, 2)).astype(np.float32)
+    models = [torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.GRU(3, 4)) for _ in range(8)]
+
+    def recorded(k: int) -> float:
+        trace = es.record(models[k], x, store=tmp_path / f"{k}.zarr", chunk=32)
+        return float(abs(trace["1"].h - es.record(models[k], x)["1"].h).max())
+
+    recorded(0)  # what is imported now may have filters of its own
+    filters = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        assert max(pool.map(recorded, range(1, 8))) < 1e-6
+    assert warnings.filters == filters

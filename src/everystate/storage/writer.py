@@ -39,6 +39,9 @@ _FILL = {"f": np.nan}
 _opening = Lock()
 """The global configuration is for one thread at a time."""
 
+_warning = Lock()
+"""And so are the filters of warnings: threads in turn would leave another's behind."""
+
 NUMERIC = "biufc"
 """Kinds of dtype that Zarr holds as they are; all others are encoded by xarray."""
 
@@ -90,13 +93,13 @@ def lay_out(folder: Path, tree: xr.DataTree) -> None:
 
 def consolidate(folder: Path) -> None:
     """Gather all metadata in the root's file, which is what a reader sees."""
-    with _expected_warnings():
+    with expected_warnings():
         zarr.consolidate_metadata(str(folder), zarr_format=3)
 
 
 def set_attributes(folder: Path, path: str, attributes: Mapping[str, Any]) -> None:
     """Set attributes of a group, which is made if it is not there."""
-    with _expected_warnings():
+    with expected_warnings():
         group = zarr.open_group(str(folder), path=path.strip("/"), mode="a", zarr_format=3)
         group.update_attributes(plain(attributes))
 
@@ -199,7 +202,7 @@ def _to_zarr(
     dataset: xr.Dataset, folder: Path, path: str, encoding: dict[str, dict[str, Any]]
 ) -> None:
     # Every chunk is written, also one of zeros: a missing file is always damage.
-    with _expected_warnings():
+    with expected_warnings():
         dataset.to_zarr(
             str(folder),
             group=path,
@@ -212,13 +215,13 @@ def _to_zarr(
 
 
 @contextmanager
-def _expected_warnings() -> Iterator[None]:
+def expected_warnings() -> Iterator[None]:
     """Ignore what Zarr says of choices that are made on purpose here."""
-    with warnings.catch_warnings():
+    with _warning, warnings.catch_warnings():
         for message in (
             "Consolidated metadata is currently not part",  # who lacks it lists folders instead
             ".*does not have a Zarr V3 specification",  # labels that are bytes
-            r".*everystate\.\S+ is not recognized",  # the mark, and what it refers to
+            ".*is not recognized as a component",  # plan, mark, and what it refers to
         ):
             warnings.filterwarnings("ignore", message)
         yield

@@ -1,6 +1,5 @@
 """`Around`: full detail around events only, of a sequence too long to keep all of it."""
 
-import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from everystate.errors import EverystateWarning, SelectionError
+from everystate.errors import SelectionError
 from everystate.recording.observation import as_numpy
 from everystate.recording.replay import Recorded
+from everystate.recording.warning import warn
 from everystate.streaming.recorder import Sink
 
 HELD_BACK: Final = 1 << 12
@@ -189,11 +189,9 @@ class Windows:
         given = self.around.steps
         beyond = [] if given is None else [step for step in given if step >= self._stop]
         if beyond:
-            warnings.warn(
+            warn(
                 f"Around(steps=...): the sequence has {self._stop} steps, and {len(beyond)} of the "
-                f"events are beyond its end, the first at {min(beyond)}.",
-                EverystateWarning,
-                stacklevel=2,
+                f"events are beyond its end, the first at {min(beyond)}."
             )
 
     def end(self) -> None:

@@ -1,8 +1,6 @@
 """The Zarr arrays of a shared trace: laid out by one, filled by many, completed by one."""
 
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +12,7 @@ import zarr
 from everystate import schema
 from everystate.storage.shared.grid import row_grid
 from everystate.storage.shared.root import Root
-from everystate.storage.writer import CODECS, open_to_write
+from everystate.storage.writer import CODECS, expected_warnings, open_to_write
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +108,7 @@ _ROW_OR_STEP = ((schema.BATCH,), (schema.TIME,))
 
 def to_zarr(dataset: xr.Dataset, store: Any, group: str) -> None:
     """Write a group's coordinates and attributes."""
-    with _expected_warnings():
+    with expected_warnings():
         dataset.to_zarr(store, group=group, mode="a", zarr_format=3, consolidated=False)
 
 
@@ -249,25 +247,12 @@ def complete(root: Root, attrs: Mapping[str, Mapping[str, Any]]) -> None:
         group = zarr.open_group(store, path=path.strip("/"), mode="r+", use_consolidated=False)
         group.attrs.update(dict(said))
     consolidate(store)
-    with _expected_warnings():
+    with expected_warnings():
         whole = zarr.open_group(store, mode="r+", use_consolidated=True)
         whole.attrs[schema.COMPLETE_ATTR] = 1
 
 
 def consolidate(store: Any) -> None:
     """Gather all metadata in the root's file, which is what a reader sees."""
-    with _expected_warnings():
+    with expected_warnings():
         zarr.consolidate_metadata(store, zarr_format=3)
-
-
-@contextmanager
-def _expected_warnings() -> Iterator[None]:
-    """Ignore what Zarr says of choices that are made on purpose here."""
-    with warnings.catch_warnings():
-        for message in (
-            "Consolidated metadata is currently not part",
-            ".*does not have a Zarr V3 specification",
-            ".*is not recognized as a component",  # the plan and the marks
-        ):
-            warnings.filterwarnings("ignore", message)
-        yield
