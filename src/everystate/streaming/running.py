@@ -176,6 +176,8 @@ class Run:
         elif self.sequence.own_step:
             everything = cutting.all_of(self.sequence.select)
             self.recorder.beginning = Recorder("", self.sequence.framework[0], everything, "time")
+        elif self.sequence.answer is None:
+            self.sequence.answer = self.sequence.answers()
 
     def _go_on(self, place: Place, mark: Mark) -> None:
         """Stand where the run before was stopped."""

@@ -79,8 +79,6 @@ def record_long(
     with writing(path, **flags) as place:
         if place.resumed is None:
             _settle(sequence)
-            if sequence.answer is None and not sequence.own_step:
-                sequence.answer = sequence.answers()
         outline = replace(outline, block=sequence.chunk)
         sink = TraceSink(place, outline, reductions=reductions)
         windows = None if around is None else Windows(sink, around)
