@@ -171,7 +171,7 @@ def test_killed_at_random_moments(long, save_long, tmp_path):
     begin = time.perf_counter()
     save_long.save(tmp_path / "second.zarr")
     duration = time.perf_counter() - begin
-    moments, midway = random.Random(0), 0  # noqa: S311
+    moments, midway = random.Random(0), 0
     for k in range(40):
         path = tmp_path / f"killed-{k}.zarr"
         save_long.save(path, seconds=moments.uniform(0.05, 1) * duration)
@@ -371,7 +371,7 @@ def full_disk(tmp_path) -> Iterator[Path]:
     ):
         pytest.skip("mounting a small disk is not permitted here")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)  # noqa: S607
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk(trace, full_disk, small_blocks):

@@ -159,7 +159,7 @@ def main(kills: int) -> None:
     import everystate as es
 
     folder = Path(tempfile.mkdtemp())
-    recording, chance, found = Recording(folder, 3000), random.Random(0), Counter()  # noqa: S311
+    recording, chance, found = Recording(folder, 3000), random.Random(0), Counter()
     ways = [
         {"select": {}},
         {"select": {"every": 3, "window": [100, 2900]}},

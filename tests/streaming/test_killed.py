@@ -46,7 +46,7 @@ def whole(recording):
 
 
 def test_killed_before_a_rename_again_and_again(recording, whole, tmp_path):
-    chance, path, reached = random.Random(3), tmp_path / "run.zarr", []  # noqa: S311
+    chance, path, reached = random.Random(3), tmp_path / "run.zarr", []
     for _ in range(8):
         if recording.run(path, rename=chance.randrange(60, 170)) != KILLED:
             break
@@ -63,7 +63,7 @@ def test_killed_with_reducers_again_and_again(recording, whole, full, tmp_path):
     way = {"reduce": True, "full": full, "select": {"variables": ["c", "f"]}}
     whole, path, reached = whole.map_over_datasets(c_and_f), tmp_path / "run.zarr", []
     assert recording.run(tmp_path / "whole.zarr", **way) == 0
-    figures, chance = es.open_reductions(tmp_path / "whole.zarr"), random.Random(5)  # noqa: S311
+    figures, chance = es.open_reductions(tmp_path / "whole.zarr"), random.Random(5)
     assert_as_from_the_trace(figures, whole)
     renames = recording.renames
     for _ in range(5):
@@ -141,7 +141,7 @@ def full_disk(tmp_path) -> Iterator[Path]:
     if mount is None or subprocess.run(command, check=False).returncode:
         pytest.skip("mounting a small disk is not permitted here")
     yield folder
-    subprocess.run(["umount", str(folder)], check=True)  # noqa: S607
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_a_full_disk(recording, full_disk):
