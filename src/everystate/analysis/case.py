@@ -16,6 +16,7 @@ from everystate.analysis.layer import memory_state, not_finite, recorded, steps,
 from everystate.analysis.limits import Thresholds
 from everystate.analysis.memory import half_life
 from everystate.analysis.movement import movement
+from everystate.analysis.onset import since
 from everystate.analysis.openness import openness
 from everystate.analysis.saturation import saturation
 from everystate.analysis.stuck import stuck
@@ -25,6 +26,8 @@ LARGE: Final = 1 << 28
 """Bytes from which a layer is read in chunks, where Dask is installed."""
 CHUNK: Final = 1 << 22
 """Bytes of a chunk of one variable."""
+TAIL: Final = 10
+"""A late onset counts if at least this part of the recording follows it."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,33 @@ class Case:
         if normal is None or np.isnan(normal):
             return fixed
         return normal + self.thresholds.above_baseline
+
+    def above(
+        self, curve: xr.DataArray, overall: float, limit: float
+    ) -> tuple[int | None, float] | None:
+        """Return since when a share stays above a limit, and how large it is from there on.
+
+        Parameters
+        ----------
+        curve : xarray.DataArray
+            The share over time.
+        overall : float
+            The share of all steps.
+        limit : float
+            What to stay above.
+
+        Returns
+        -------
+        tuple or None
+            A position in reading order, with at least a tenth of the recording from it on, and
+            the mean share there; or None and `overall`, which alone is above the limit. None if
+            neither is.
+        """
+        over_time = self.read(curve)
+        start = since(over_time, limit, self.width)
+        if start is not None and start <= self.size - max(1, self.size // TAIL):
+            return start, float(np.nanmean(over_time[start:]))
+        return (None, overall) if overall >= limit else None
 
     def read(self, curve: xr.DataArray) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
         """Return a curve over time in the order in which the layer reads."""

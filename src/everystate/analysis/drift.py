@@ -1,5 +1,8 @@
 """Whether states keep growing over time."""
 
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
@@ -15,6 +18,8 @@ from everystate.analysis.layer import (
 )
 
 Floats = npt.NDArray[np.float64]
+
+MEASURES: Final = ("slope", "level", "relative", "ratio")
 
 
 def drift(layer: Layer, shortest: int = 100) -> xr.Dataset:
@@ -63,22 +68,44 @@ def drift(layer: Layer, shortest: int = 100) -> xr.Dataset:
     >>> [round(found[name].item(), 3) for name in ("slope", "level", "relative", "ratio")]
     [0.02, 2.0, 0.01, 2.67]
     """
+    return of_size(layer, _trend, MEASURES, shortest=shortest)
+
+
+def of_size(
+    layer: Layer, function: Callable[..., Floats], measures: Sequence[str], **options: Any
+) -> xr.Dataset:
+    """Return what a function makes of each row's `size_over_time`.
+
+    Parameters
+    ----------
+    layer : xarray.DataTree or xarray.Dataset
+        One layer of a trace.
+    function : callable
+        Called with sizes (..., time), the steps they go with (time,), and `options`; returns
+        (..., measures).
+    measures : sequence of str
+        What to call these.
+
+    Returns
+    -------
+    xarray.Dataset
+        Each measure (batch); the attribute ``state`` names the state. Empty if none was recorded.
+    """
     layer = dataset_of(layer)
     name = memory_state(layer)
     if name is None:
         return xr.Dataset()
     found = xr.apply_ufunc(
-        _trend,
+        function,
         size_over_time(layer),
         steps_read(layer),
-        kwargs={"shortest": shortest},
+        kwargs=options,
         input_core_dims=[[schema.TIME], [schema.TIME]],
         output_core_dims=[["measure"]],
         dask="parallelized",
-        dask_gufunc_kwargs={"output_sizes": {"measure": 4}},
+        dask_gufunc_kwargs={"output_sizes": {"measure": len(measures)}},
         output_dtypes=[np.float64],
     )
-    measures = ("slope", "level", "relative", "ratio")
     result = {measure: found.isel(measure=k) for k, measure in enumerate(measures)}
     return xr.Dataset(result, attrs={"state": name})
 

@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
-from everystate import schema
-from everystate.analysis.drift import size_over_time, steps_read
-from everystate.analysis.layer import Layer, dataset_of, memory_state
+from everystate.analysis.drift import of_size
+from everystate.analysis.layer import Layer
 
 Floats = npt.NDArray[np.float64]
 
@@ -73,24 +72,8 @@ def growth(layer: Layer, trained_on: int | None = None, shortest: int = 100) -> 
     >>> [found[name].item() for name in ("trend", "reached", "largest", "excess", "left_at")]
     [1.0, 20.0, 100.0, 4.775, 20.0]
     """
-    layer = dataset_of(layer)
-    name = memory_state(layer)
-    if name is None:
-        return xr.Dataset()
-    found = xr.apply_ufunc(
-        _growth,
-        size_over_time(layer),
-        steps_read(layer),
-        kwargs={"trained_on": trained_on, "shortest": shortest},
-        input_core_dims=[[schema.TIME], [schema.TIME]],
-        output_core_dims=[["measure"]],
-        vectorize=True,
-        dask="parallelized",
-        dask_gufunc_kwargs={"output_sizes": {"measure": len(MEASURES)}},
-        output_dtypes=[np.float64],
-    )
-    result = {measure: found.isel(measure=k) for k, measure in enumerate(MEASURES)}
-    return xr.Dataset(result, attrs={"state": name})
+    each_row = np.vectorize(_growth, signature="(t),(t)->(m)", excluded=("trained_on", "shortest"))
+    return of_size(layer, each_row, MEASURES, trained_on=trained_on, shortest=shortest)
 
 
 def _growth(size: Floats, at: Floats, trained_on: int | None, shortest: int) -> Floats:

@@ -3,11 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
-import numpy as np
-
 from everystate.analysis.case import Case, units_where
 from everystate.analysis.finding import Finding, Plot
-from everystate.analysis.onset import since
 from everystate.analysis.wording import share
 
 RANK: Final = 60
@@ -20,14 +17,10 @@ def check(case: Case) -> Iterator[Finding]:
         return
     normal = None if case.normal is None else float(case.normal.flatness["share"].mean())
     limit = case.limit(t.flat, normal)
-    over_time = case.read(flat.over_time)
-    start = since(over_time, limit, case.width)
-    if start is not None and start <= case.size - max(1, case.size // 10):
-        part = float(np.nanmean(over_time[start:]))
-    elif float(flat["share"].mean()) >= limit:
-        start, part = None, float(flat["share"].mean())
-    else:
+    above = case.above(flat.over_time, float(flat["share"].mean()), limit)
+    if above is None:
         return
+    start, part = above
     state = str(flat.attrs["state"])
     read = "tanh(c)" if state == "c" else "h"
     when = f" {case.from_step(start)}" if start else ""

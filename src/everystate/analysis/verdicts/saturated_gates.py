@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from typing import Final
 
-import numpy as np
 import xarray as xr
 
 from everystate import schema
 from everystate.analysis.case import Case, units_where
 from everystate.analysis.finding import Finding, Plot, Severity
-from everystate.analysis.onset import since
 from everystate.analysis.saturation import CANDIDATES, gate_range
 from everystate.analysis.wording import share
 
@@ -17,8 +15,6 @@ RANK: Final = 40
 
 CANDIDATE: Final = 0.2
 """What a candidate may be saturated more than a gate: at both ends together."""
-TAIL: Final = 10
-"""A late onset counts if at least this part of the recording follows it."""
 MEANING: Final = {
     ("i", "left"): "they take in nothing",
     ("o", "left"): "they show the rest of the model nothing",
@@ -52,14 +48,10 @@ def _judge(case: Case, gate: str, end: str, curve: xr.DataArray) -> Iterator[Fin
         return
     normal = _baseline(case, gate, end)
     limit = case.limit(t.saturated + CANDIDATE * (end == "both"), normal)
-    over_time = case.read(curve)
-    start = since(over_time, limit, case.width)
-    if start is not None and start <= case.size - max(1, case.size // TAIL):
-        part = float(np.nanmean(over_time[start:]))
-    elif float(per_unit.mean()) >= limit:
-        start, part = None, float(per_unit.mean())
-    else:
+    above = case.above(curve, float(per_unit.mean()), limit)
+    if above is None:
         return
+    start, part = above
     severity: Severity = "info" if key in MILD and normal is None else "warning"
     units = units_where(per_unit >= 0.5, per_unit)
     yield Finding(
