@@ -12,7 +12,7 @@ names goes by them. Their first axis is the batch; the units of a trace are all 
 flattened.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from array_api_compat import array_namespace
@@ -49,6 +49,24 @@ def state_names(cell: object) -> tuple[str, ...]:
             "else in a trace."
         )
     return names
+
+
+def distinct(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names in which none comes twice: a number is put behind those that do.
+
+    Examples
+    --------
+    >>> distinct(["h", "h_1", "c", "h"])
+    ('h', 'h_1', 'c', 'h_2')
+    """
+    found: list[str] = []
+    for name in names:
+        own, count = name, 0
+        while own in found:
+            count += 1
+            own = f"{name}_{count}"
+        found.append(own)
+    return tuple(found)
 
 
 def arrays_of(value: Any) -> Iterator[Array]:

@@ -9,7 +9,7 @@ and its framework is imported for it.
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache
 from importlib import import_module
@@ -120,6 +120,24 @@ def model_name(model: object) -> str:
     if named:
         return str(model)
     return str(getattr(model, "__name__", type(model).__qualname__))  # functions have a name
+
+
+def no_layer(model: str, kinds: Iterable[str], known: str) -> UnsupportedModelError:
+    """Return the error for a model in which there is nothing to record.
+
+    Parameters
+    ----------
+    model : str
+        What it is called.
+    kinds : iterable of str
+        What it is made of.
+    known : str
+        A sentence that says what would be recorded.
+    """
+    made_of = ", ".join(sorted(set(kinds))[:12])
+    return UnsupportedModelError(
+        f"{model} has no recurrent layer that everystate knows; it is made of {made_of}. {known}"
+    )
 
 
 def _load(name: str) -> Framework:

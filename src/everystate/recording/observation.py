@@ -14,7 +14,7 @@ Requirements on whoever builds an `Observation`:
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from array_api_compat import array_namespace, is_torch_array
 from everystate import schema
 from everystate.cells import GRU, LSTM, Cell, Weights
 from everystate.cells.activations import Array
+from everystate.errors import InputTypeError
 
 Lengths = npt.NDArray[np.int64]
 
@@ -184,6 +185,34 @@ def pick(a: Array, source: npt.NDArray[np.int64]) -> Array:
         xp = array_namespace(a)
         return a[xp.asarray(source, device=a.device), xp.asarray(rows, device=a.device)]
     return a[source, rows]
+
+
+def widened(a: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return half precision as float32, which is exact; anything else as it is.
+
+    Examples
+    --------
+    >>> widened(np.zeros(3, np.float16)).dtype, widened(np.zeros(3)).dtype
+    (dtype('float32'), dtype('float64'))
+    """
+    # bfloat16 is a dtype of ml_dtypes, which frameworks bring: known by its name alone.
+    return a.astype(np.float32) if a.dtype.name in ("float16", "bfloat16") else a
+
+
+def check_numbers(a: npt.NDArray[Any], what: str = "the input") -> None:
+    """Raise `InputTypeError` unless an array holds real numbers, whole numbers or booleans.
+
+    Parameters
+    ----------
+    a : ndarray
+        What a model is called with.
+    what : str
+        What to call it in the message.
+    """
+    if a.dtype.kind not in "fiub":
+        raise InputTypeError(
+            f"{what} has dtype {a.dtype}, expected real numbers. Try x.astype('float32')."
+        )
 
 
 def as_numpy(a: Array) -> npt.NDArray[np.generic]:

@@ -62,7 +62,7 @@ BAD = [
     ("lstm", lambda: [x()], InputTypeError, "got list, expected a tensor"),
     ("lstm", lambda: None, InputTypeError, "got NoneType, expected a tensor"),
     ("lstm", lambda: "text", InputTypeError, "got str, expected a tensor"),
-    ("lstm", lambda: np.array(["a"]), InputTypeError, r"dtype <U1, expected numbers"),
+    ("lstm", lambda: np.array(["a"]), InputTypeError, r"dtype <U1, expected real numbers"),
     ("lstm", lambda: np.ones((T, B, D), int), InputTypeError, "the input is int64"),
     ("lstm", lambda: np.ones((T, B, 9)), InputError, "got 9 features"),
 ]

@@ -1,10 +1,11 @@
 """Names of scans and of what they carry, from JAX's name stack and the function's arguments."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from everystate import schema
+from everystate.recording.custom import distinct
 
 _PART: Final = re.compile(r"""\[['"]?([^\]'"]*)['"]?\]|\.([^.\[]+)""")
 
@@ -68,21 +69,3 @@ def scope_path(scope: str) -> str:
         if inner:
             parts.append(inner)
     return "/".join(parts)
-
-
-def distinct(names: Iterable[str]) -> tuple[str, ...]:
-    """Return names in which none comes twice: a number is put behind those that do.
-
-    Examples
-    --------
-    >>> distinct(["h", "h_1", "c", "h"])
-    ('h', 'h_1', 'c', 'h_2')
-    """
-    found: list[str] = []
-    for name in names:
-        own, count = name, 0
-        while own in found:
-            count += 1
-            own = f"{name}_{count}"
-        found.append(own)
-    return tuple(found)

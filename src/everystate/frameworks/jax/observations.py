@@ -14,7 +14,7 @@ from everystate.frameworks.jax.naming import state_names
 from everystate.frameworks.jax.records import Found, FoundScan, FoundTag, Tagged, is_key
 from everystate.frameworks.jax.scans import paths
 from everystate.frameworks.jax.tags import Call
-from everystate.recording.observation import Lengths, Observation, turn
+from everystate.recording.observation import Lengths, Observation, turn, widened
 from everystate.recording.trace import weights_digest
 
 Host = npt.NDArray[Any]
@@ -211,11 +211,11 @@ def finished(
     after, previous = steps.after, steps.previous
     canonical = None
     if call.weights is not None and weights:
-        canonical = call.weights({n: _wide(a) for n, a in weights.items()})
+        canonical = call.weights({n: widened(a) for n, a in weights.items()})
     rows = max(a.shape[1] for a in after.values())
 
     def of_all_rows(a: Host) -> Host:
-        return np.broadcast_to(_wide(a), (*a.shape[:-2], rows, a.shape[-1]))
+        return np.broadcast_to(widened(a), (*a.shape[:-2], rows, a.shape[-1]))
 
     def in_order(a: Host) -> Host:
         a = of_all_rows(a)
@@ -317,16 +317,11 @@ def _as_rows(a: Host, batch: int) -> Host:
     The first axis of arrays with several is the batch, if they agree on its size; an array that
     has no such axis is the same for all rows.
     """
-    a = _wide(a)
+    a = widened(a)
     if a.ndim > 1 and a.shape[1] == batch:
         return a.reshape((a.shape[0], batch, int(np.prod(a.shape[2:]))))
     a = a.reshape((a.shape[0], 1, int(np.prod(a.shape[1:]))))
     return np.broadcast_to(a, (a.shape[0], batch, a.shape[2]))
-
-
-def _wide(a: Host) -> Host:
-    """Return half precision as float32, which is exact."""
-    return a.astype(np.float32) if a.dtype.name in ("bfloat16", "float16") else a
 
 
 def _flat(a: Host) -> Host:

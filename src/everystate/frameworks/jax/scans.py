@@ -8,9 +8,10 @@ import jax
 import numpy as np
 
 from everystate.errors import NothingRecordedError, UnsupportedModelError
-from everystate.frameworks.jax.naming import distinct, scope_path, state_names
+from everystate.frameworks.jax.naming import scope_path, state_names
 from everystate.frameworks.jax.records import Found, FoundScan, Untapped
 from everystate.frameworks.jax.tracing import Arguments, Traced, trace, while_loops
+from everystate.recording.custom import distinct
 
 Scans = dict[str, dict[str, Any]]
 """States by scan and name: ``scans["encoder"]["c"]`` of shape (time, ...)."""

@@ -9,10 +9,12 @@ import keras
 import numpy as np
 from keras.src.models.functional import Functional
 
-from everystate.errors import InputError, InputTypeError, UnsupportedModelError
+from everystate.errors import InputError
 from everystate.frameworks.keras.backend import without_gradients
 from everystate.frameworks.keras.finding import leaves, recurrent_layers
 from everystate.frameworks.keras.loading import SUFFIXES, opened
+from everystate.recording.discovery import no_layer
+from everystate.recording.observation import check_numbers
 
 
 def matches(model: object) -> bool:
@@ -33,11 +35,11 @@ def layers(model: Any) -> list[str]:
     model = opened(model)
     found = [name for path, layer in recurrent_layers(model) for name in leaves(path, layer)]
     if not found:
-        kinds = sorted({type(layer).__name__ for layer in model._flatten_layers()})
-        raise UnsupportedModelError(
-            f"{type(model).__name__} has no recurrent layer; it is made of "
-            f"{', '.join(kinds[:12])}. Known is every keras.layers.RNN: LSTM, GRU, SimpleRNN, "
-            "ConvLSTM, Bidirectional of them, and RNN with a cell of your own."
+        raise no_layer(
+            type(model).__name__,
+            (type(layer).__name__ for layer in model._flatten_layers()),
+            "Known is every keras.layers.RNN: LSTM, GRU, SimpleRNN, ConvLSTM, Bidirectional of "
+            "them, and RNN with a cell of your own.",
         )
     return found
 
@@ -65,10 +67,8 @@ def call(model: Any, inputs: Sequence[Any]) -> object:
 
 def _check(x: Any, expected: Any) -> None:
     """Check an input's dtype, and its rank and features where the model says what it expects."""
-    if isinstance(x, np.ndarray) and x.dtype.kind not in "fiub":
-        raise InputTypeError(
-            f"the input has dtype {x.dtype}, expected numbers. Try x.astype('float32')."
-        )
+    if isinstance(x, np.ndarray):
+        check_numbers(x)
     got, wanted = getattr(x, "shape", None), getattr(expected, "shape", None)
     if got is not None and 0 in got:
         raise InputError(f"the input of shape {tuple(got)} is empty; there is nothing to record.")

@@ -8,6 +8,7 @@ import keras
 from keras import layers
 
 from everystate.frameworks.keras.replacing import replaced
+from everystate.recording.custom import distinct
 
 Path = str
 
@@ -46,23 +47,15 @@ def _walk(layer: keras.Layer, path: Path) -> Iterator[tuple[Path, layers.RNN]]:
         for name, inner in zip(names, (layer.forward_layer, layer.backward_layer), strict=True):
             yield from _walk(inner, f"{path}/{name}")
     else:
-        taken: set[str] = set()
-        for inner in _parts(layer):
-            yield from _walk(inner, f"{path}/{_unique(inner.name, taken)}".lstrip("/"))
+        parts = _parts(layer)
+        apart = distinct(inner.name for inner in parts)  # Keras lets two go by the same name
+        for name, inner in zip(apart, parts, strict=True):
+            yield from _walk(inner, f"{path}/{name}".lstrip("/"))
 
 
 def _parts(layer: keras.Layer) -> list[Any]:
     """Return the layers directly inside another, those in its lists and dicts too."""
     return list(layer._flatten_layers(include_self=False, recursive=False))
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    """Return a name that no layer beside it has: Keras lets two go by the same."""
-    own, k = name, 1
-    while own in taken:
-        own, k = f"{name}_{k}", k + 1
-    taken.add(own)
-    return own
 
 
 @contextmanager

@@ -16,12 +16,10 @@ from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from everystate.errors import InputError, InputTypeError
 from everystate.frameworks.numpy.reading import Tensor
 from everystate.recording.custom import is_cell, state_names, unroll_cell
-from everystate.recording.observation import Observation, as_numpy
+from everystate.recording.observation import Observation, as_numpy, widened
 from everystate.recording.recorder import Recorder
 
 _observed: ContextVar[tuple[tuple[object, Recorder], ...]] = ContextVar("cells", default=())
@@ -116,7 +114,7 @@ def _flat(path: str, what: str, a: Any, axes: int) -> Tensor:
             f"{path}: {what} has dtype {array.dtype}, expected floating numbers. Try "
             ".astype('float32')."
         )
-    wide = array.astype(np.float32) if array.dtype == np.float16 else array
+    wide = widened(array)
     if wide.ndim <= axes:
         return wide.reshape((*wide.shape[: axes - 1], 1, -1))
     return wide.reshape((*wide.shape[:axes], -1))

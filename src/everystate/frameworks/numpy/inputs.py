@@ -8,7 +8,7 @@ import numpy as np
 
 from everystate.errors import InputError, InputTypeError
 from everystate.frameworks.numpy.reading import Tensor
-from everystate.recording.observation import Lengths, as_numpy
+from everystate.recording.observation import Lengths, as_numpy, check_numbers
 
 if TYPE_CHECKING:
     from everystate.frameworks.numpy.stack import Stack
@@ -79,11 +79,7 @@ def _numbers(stack: "Stack", a: Any, what: str) -> Tensor:
             f"{stack.name}: {what} is a {type(a).__name__} that NumPy cannot read ({error}). "
             "Expected an array of numbers."
         ) from error
-    if array.dtype.kind not in "fiub":
-        raise InputTypeError(
-            f"{stack.name}: {what} has dtype {array.dtype}, expected real numbers. "
-            "Try x.astype('float32')."
-        )
+    check_numbers(array, f"{stack.name}: {what}")
     return array.astype(stack.dtype, copy=False)
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from everystate.errors import InputTypeError, UnsupportedModelError
 from everystate.frameworks.torch.modules import leaves, recurrent_modules
+from everystate.recording.discovery import no_layer
+from everystate.recording.observation import check_numbers
 
 
 def matches(model: object) -> bool:
@@ -26,11 +27,11 @@ def layers(model: nn.Module) -> list[str]:
     """
     found = [name for path, module in recurrent_modules(model) for name in leaves(path, module)]
     if not found:
-        kinds = sorted({type(m).__name__ for m in model.modules()})
-        raise UnsupportedModelError(
-            f"{type(model).__name__} has no recurrent layer that everystate knows; it is made of "
-            f"{', '.join(kinds[:12])}. Known are nn.LSTM, nn.GRU, nn.RNN and their cells, and any "
-            "module called once per step that names its states: everystate_states = ('h',)."
+        raise no_layer(
+            type(model).__name__,
+            (type(module).__name__ for module in model.modules()),
+            "Known are nn.LSTM, nn.GRU, nn.RNN and their cells, and any module called once per "
+            "step that names its states: everystate_states = ('h',).",
         )
     return found
 
@@ -49,10 +50,7 @@ def _to_tensor(x: Any, weight: torch.Tensor) -> Any:
         return {key: _to_tensor(part, weight) for key, part in x.items()}
     if not isinstance(x, np.ndarray):
         return x
-    if x.dtype.kind not in "fiub":
-        raise InputTypeError(
-            f"the input has dtype {x.dtype}, expected numbers. Try x.astype('float32')."
-        )
+    check_numbers(x)
     tensor = torch.from_numpy(np.ascontiguousarray(x))
     dtype = weight.dtype if tensor.is_floating_point() else tensor.dtype
     return tensor.to(weight.device, dtype)
