@@ -1,76 +1,55 @@
-"""Every example runs, and does what it says."""
-
-import subprocess
-import sys
-from pathlib import Path
+"""Every script that is an example runs, and does what it says."""
 
 import numpy as np
-import pytest
 from safetensors.numpy import load_file
 
 from everystate.demo.series import WEIGHTS
-from everystate.testing import importorskip
-
-EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-@pytest.fixture
-def example(tmp_path):
-    importorskip("torch")
-
-    def run(name, *arguments):
-        command = [sys.executable, EXAMPLES / name, *arguments]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
-
-
-def test_every_example_has_a_test():
+def test_every_example_has_a_test(examples):
     tested = {"record_pytorch.py", "train_demo.py"}
-    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+    assert {path.name for path in examples.glob("*.py")} == tested
 
 
-def test_record_pytorch(example):
-    printed = example("record_pytorch.py")
+def test_record_pytorch(run_example):
+    printed = run_example("record_pytorch.py")
     assert "Group: /decoder/layer_1" in printed
     assert "selected: ['c', 'initial_h', 'initial_c'], {'batch': 3, 'time': 20" in printed
     assert "stream of 4 chunks: {'batch': 3, 'time': 200, 'unit': 16}" in printed
     assert "|d c_last / d x_t|" in printed
 
 
-def test_train_demo_gives_the_same_weights_again_and_others_for_another_seed(example, tmp_path):
+def test_train_demo_gives_the_same_weights_again_and_others_for_another_seed(run_example, tmp_path):
     for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
         file = f"{name}.safetensors"
-        assert file in example("train_demo.py", "--epochs", "1", "--seed", seed, "--output", file)
+        assert file in run_example(
+            "train_demo.py", "--epochs", "1", "--seed", seed, "--output", file
+        )
     a, b, c = (load_file(tmp_path / f"{name}.safetensors") for name in "abc")
     assert all(np.array_equal(a[name], b[name]) for name in a)
     assert not np.array_equal(a["encoder.weight_hh_l0"], c["encoder.weight_hh_l0"])
 
 
-def test_train_demo_writes_what_the_demo_reads(example, tmp_path):
-    example("train_demo.py", "--epochs", "1", "--output", "new.safetensors")
+def test_train_demo_writes_what_the_demo_reads(run_example, tmp_path):
+    run_example("train_demo.py", "--epochs", "1", "--output", "new.safetensors")
     new, shipped = load_file(tmp_path / "new.safetensors"), load_file(WEIGHTS)
     assert {n: a.shape for n, a in new.items()} == {n: a.shape for n, a in shipped.items()}
     for fixed in ("mean", "std", "window"):
         assert new[fixed] == shipped[fixed]
 
 
-def test_custom_cells(example):
-    printed = example("custom_cells/minimal_gated_unit.py")
+def test_custom_cells(run_example):
+    printed = run_example("custom_cells/minimal_gated_unit.py")
     assert (
         "recorded: ['h', 'f', 'initial_h', 'initial_f'], {'batch': 4, 'time': 50, 'uni" in printed
     )
     assert "unrolled alone, the same states: True" in printed
     assert "the mean gate falls with the gate's bias: True" in printed
-    printed = example("custom_cells/leaky_integrator.py")
+    printed = run_example("custom_cells/leaky_integrator.py")
     assert "fast: 5 steps to 63 %, its time constant is 5" in printed
     assert "slow: 100 steps to 63 %, its time constant is 100" in printed
     assert "as a stream of 4 chunks, the same: True" in printed
-    printed = example("custom_cells/nested_state.py")
+    printed = run_example("custom_cells/nested_state.py")
     assert "mean: {'batch': 2, 'time': 40, 'mean_unit': 3}" in printed
     assert "gates and all: ['h', 'c', 'i', 'f', 'g', 'o'" in printed
     assert "the running mean ends at the mean: True" in printed

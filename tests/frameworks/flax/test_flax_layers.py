@@ -81,41 +81,23 @@ def test_options(which, kind, how):
 
     if which == "nnx":
         out = es.unroll(model, x, **options)
-        check_unrolled(out, run(x), model, gates, kind, start, options)
+        check_unrolled(out, run(x), gates, kind, start, options)
         return
     recorded = es.record(functools.partial(model, **options), x)["rnn"]
-    wanted, _ = ref.leaf(
-        kind,
-        gates,
-        X.swapaxes(0, 1),
-        start,
-        lengths=options.get("seq_lengths"),
-        reverse=options.get("reverse", False),
-    )
     ours = {n: a.values for n, a in recorded.data_vars.items()}
-    oracles.assert_close(ours, wanted, 1e-12)
+    oracles.assert_close(ours, expected(kind, gates, start, options), 1e-12)
     for fault, wrong in mutations.of_gates(gates):
         with mutations.must_be_noticed(fault):
-            of_wrong, _ = ref.leaf(
-                kind,
-                wrong,
-                X.swapaxes(0, 1),
-                start,
-                lengths=options.get("seq_lengths"),
-                reverse=options.get("reverse", False),
-            )
-            oracles.assert_close(ours, of_wrong, 1e-12)
+            oracles.assert_close(ours, expected(kind, wrong, start, options), 1e-12)
 
 
-def check_unrolled(out, own, model, gates, kind, start, options):
-    wanted, _ = ref.leaf(
-        kind,
-        gates,
-        X.swapaxes(0, 1),
-        start,
-        lengths=options.get("seq_lengths"),
-        reverse=options.get("reverse", False),
-    )
+def expected(kind, gates, start, options):
+    lengths, reverse = options.get("seq_lengths"), options.get("reverse", False)
+    return ref.leaf(kind, gates, X.swapaxes(0, 1), start, lengths=lengths, reverse=reverse)[0]
+
+
+def check_unrolled(out, own, gates, kind, start, options):
+    wanted = expected(kind, gates, start, options)
     if options.get("time_major"):
         wanted = {n: a if n.startswith("i") else a.swapaxes(0, 1) for n, a in wanted.items()}
     wanted = {n: np.nan_to_num(a) for n, a in wanted.items()}
