@@ -52,8 +52,10 @@ def _control_flow_in_force(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def _control_flow(*, v2: bool) -> None:
+    """Switch what ``disable_v2_behavior`` does of a graph: its loops, and what a shape holds."""
     v1 = _tf().compat.v1
     (v1.enable_control_flow_v2 if v2 else v1.disable_control_flow_v2)()
+    (v1.enable_v2_tensorshape if v2 else v1.disable_v2_tensorshape)()
 
 
 def _in_graph(cells: Any, build: Callable[..., Any], *arrays: np.ndarray) -> Any:

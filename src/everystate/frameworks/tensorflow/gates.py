@@ -134,7 +134,7 @@ class GateStack:
             )
         gates = [log.gates(cell) for cell in found]
         self.families = [cell.family for cell in found]
-        self.sizes = [g.shape[-1] for gate in gates for g in gate.values()]
+        self.sizes = [g.shape.as_list()[-1] for gate in gates for g in gate.values()]
         return state, tf.concat([g for gate in gates for g in gate.values()], axis=-1)
 
     def parted(self, stacked: Tensor) -> tuple[Any, ...]:

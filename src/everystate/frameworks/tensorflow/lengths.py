@@ -66,9 +66,10 @@ def _checked(lengths: Tensor, inputs: Nested, time_major: bool) -> Tensor:
 def _known(a: Any, axis: int) -> int | None:
     """Return the size of an axis, where it is known before the graph runs."""
     shape = tf.TensorShape(a.shape)
-    rank = shape.rank
-    known = None if rank is None or rank <= axis else shape[axis]
-    return known if known is None else int(known)
+    if shape.rank is None or shape.rank <= axis:
+        return None
+    known: int | None = shape.as_list()[axis]  # shape[axis] is a Dimension without v2 behaviour
+    return known
 
 
 def finish(

@@ -158,7 +158,8 @@ def _known(steps: Tensor | None) -> int | None:
     """Return the number of steps, where the graph tells: ``dynamic_rnn`` takes it off a shape."""
     if steps is None or steps.op.type != "StridedSlice":
         return None
-    known: int | None = tensor_util.constant_value_as_shape(steps.op.inputs[0])[0]
+    shape = tensor_util.constant_value_as_shape(steps.op.inputs[0])
+    known: int | None = shape.as_list()[0] if shape.rank else None
     return known
 
 
