@@ -62,6 +62,8 @@ LONG_NAMES: Final[dict[str, str]] = {
     "step": "place in the sequence, from 0",
 }
 """Long name of each variable, written to its ``long_name`` attribute."""
+GATES: Final = ("i", "f", "g", "o", "r", "z", "n")
+"""Variables with that meaning in known cells only: another cell's ``n`` may be a normaliser."""
 
 UNITS: Final = "1"
 """States and gates are dimensionless (the CF convention writes this ``1``)."""

@@ -4,7 +4,8 @@ Whatever the framework, a cell says by one attribute, on its class or on itself,
 are called, and takes a step when it is called:
 
 * ``everystate_states = ("h", "c")``: names, one for each array of the state;
-* ``cell(x, state) -> state``, or ``cell(x, state) -> (output, state)``.
+* ``cell(x, state) -> state``, or ``cell(x, state) -> (output, state)``; with several states also
+  one argument for each, ``cell(x, h, c) -> (h, c)`` or ``-> (output, h, c)``.
 
 A state is an array, or any nesting of tuples, lists and mappings of arrays. Its arrays have the
 names in the order of the structure, mappings in their own order; a mapping whose keys are the
@@ -12,6 +13,7 @@ names goes by them. Their first axis is the batch; the units of a trace are all 
 flattened.
 """
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -81,7 +83,24 @@ def arrays_of(value: Any) -> Iterator[Array]:
         yield value
 
 
-def split(path: str, names: tuple[str, ...], value: Any) -> tuple[Any, Any]:
+def takes_states_apart(cell: object, names: tuple[str, ...]) -> bool:
+    """Whether a cell takes its states as arguments of their own, ``cell(x, h, c)``.
+
+    It does if it needs as many arguments as there are states, beside its input, or if those
+    arguments are called as the states are.
+    """
+    try:
+        signature = inspect.signature(getattr(cell, "forward", cell))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # a callable written in C says nothing
+        return False
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    given = [p for p in signature.parameters.values() if p.kind in kinds]
+    needed = sum(p.default is p.empty for p in given)
+    called_so = [p.name for p in given[1 : 1 + len(names)]] == list(names)
+    return len(names) > 1 and (needed == 1 + len(names) or called_so)
+
+
+def split(path: str, names: tuple[str, ...], value: Any, *, apart: bool = False) -> tuple[Any, Any]:
     """Return output and state of what a step returned; None where it returned its state alone.
 
     Parameters
@@ -92,6 +111,8 @@ def split(path: str, names: tuple[str, ...], value: Any) -> tuple[Any, Any]:
         The states' names.
     value : array or nested structure
         A state, or ``(output, state)``.
+    apart : bool, default False
+        Whether it may be ``(output, h, c)``, too (see `takes_states_apart`).
 
     Raises
     ------
@@ -104,15 +125,19 @@ def split(path: str, names: tuple[str, ...], value: Any) -> tuple[Any, Any]:
         *output, last = value
         if len(list(arrays_of(last))) == len(names):
             return output[0] if len(output) == 1 else tuple(output), last
+        if apart and len(value) == 1 + len(names) == len(list(arrays_of(value))):
+            return value[0], tuple(value[1:])
     raise UnsupportedModelError(
         f"{path}: {ATTRIBUTE} names {len(names)} states ({', '.join(names)}), but a step "
         f"gave {len(list(arrays_of(value)))} arrays. A step returns its state, or (output, state)."
     )
 
 
-def named(path: str, names: tuple[str, ...], value: Any) -> dict[str, Array]:
+def named(
+    path: str, names: tuple[str, ...], value: Any, *, apart: bool = False
+) -> dict[str, Array]:
     """Return the states, by name, in what a step was given or returned (see `split`)."""
-    state = split(path, names, value)[1]
+    state = split(path, names, value, apart=apart)[1]
     if isinstance(state, Mapping) and set(state) == set(names):
         state = {name: state[name] for name in names}  # whatever its order
     return dict(zip(names, arrays_of(state), strict=True))
@@ -163,9 +188,11 @@ def unroll_cell(path: str, cell: Any, x: Array, state: Any = None) -> Unrolled:
         )
     initial = {} if state is None else named(path, names, state)
     outputs, states = [], []
+    apart = takes_states_apart(cell, names)
+    step = _with_states_apart(cell, names) if apart else cell
     for t in range(x.shape[0]):
-        stepped = _first_step(path, cell, x[t]) if state is None else cell(x[t], state)
-        output, state = split(path, names, stepped)
+        stepped = _first_step(path, step, names, x[t]) if state is None else step(x[t], state)
+        output, state = split(path, names, stepped, apart=apart)
         states.append(named(path, names, state))
         outputs.append(states[-1][names[0]] if output is None else output)
     variables = {name: _stacked([found[name] for found in states]) for name in names}
@@ -174,15 +201,24 @@ def unroll_cell(path: str, cell: Any, x: Array, state: Any = None) -> Unrolled:
     return Unrolled(together, state, States({path: LayerStates(variables)}))
 
 
-def _first_step(path: str, cell: Any, x: Array) -> Any:
+def _with_states_apart(cell: Any, names: tuple[str, ...]) -> Any:
+    """Return ``cell(x, h, c)`` as a cell of one state, or None."""
+
+    def step(x: Array, state: Any) -> Any:
+        return cell(x, *([None] * len(names) if state is None else arrays_of(state)))
+
+    return step
+
+
+def _first_step(path: str, step: Any, names: tuple[str, ...], x: Array) -> Any:
     """Return what a cell makes of no state, or say that it needs one."""
     try:
-        return cell(x, None)
+        return step(x, None)
     except (TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: got no initial state, and its first step failed with None in place of one "
             f"({error}). Give the state before the first step: es.record(cell, x, state), or "
-            f"es.unroll(cell, x, state); its arrays are {', '.join(state_names(cell))}."
+            f"es.unroll(cell, x, state); its arrays are {', '.join(names)}."
         ) from error
 
 

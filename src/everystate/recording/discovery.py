@@ -11,11 +11,12 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import iter_modules
+from types import FunctionType
 from typing import Any, Final, Protocol, cast
 
 from everystate.errors import MissingDependencyError, UnsupportedModelError
@@ -85,12 +86,16 @@ def framework_of(model: object) -> tuple[str, Framework]:
         raise UnsupportedModelError(
             f"got the class {model.__qualname__}, expected a model: {model.__qualname__}(...)."
         )
-    what = (
-        f"{model!r} names no file or folder that holds a model"
-        if isinstance(model, str | os.PathLike)
-        else f"no loaded framework knows a {type(model).__module__}.{type(model).__qualname__}; "
-        f"asked: {', '.join(asked)}"
-    )
+    if isinstance(model, str | os.PathLike):
+        what = f"{model!r} names no file or folder that holds a model"
+    else:
+        kind = f"{type(model).__module__}.{type(model).__qualname__}"
+        what = f"no loaded framework knows a {kind}; asked: {', '.join(asked)}"
+    if isinstance(model, FunctionType):
+        what += (
+            ". Nobody can see into a plain function, but for JAX's: record the model that it "
+            "calls, `with es.recording(model) as rec:` around the call"
+        )
     raise UnsupportedModelError(
         f"{what}. Give a model with recurrent layers, or the path of a file that ends in one of "
         f"{', '.join(FILES)}, or of a SavedModel's folder."
@@ -119,7 +124,10 @@ def model_name(model: object) -> str:
     named = isinstance(model, str) or hasattr(model, "__fspath__")
     if named:
         return str(model)
-    return str(getattr(model, "__name__", type(model).__qualname__))  # functions have a name
+    while isinstance(model, partial):
+        model = model.func
+    made_in_a_function = type(model).__qualname__.rpartition("<locals>.")[2]
+    return str(getattr(model, "__name__", made_in_a_function))  # functions have a name
 
 
 def no_layer(model: str, kinds: Iterable[str], known: str) -> UnsupportedModelError:

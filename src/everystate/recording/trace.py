@@ -81,7 +81,7 @@ def build_leaf(layer: Recorded, time: Labels, batch: Labels, *, indexed: bool = 
         dims = (schema.BATCH, schema.TIME, layer.dims[name])
         # Time-major in memory, batch-major by name: a view, not a copy.
         variables[name] = xr.Variable(
-            dims, np.swapaxes(array, 0, 1), _attrs(name, layer.origins[name])
+            dims, np.swapaxes(array, 0, 1), _attrs(name, layer.origins[name], layer.seen.cell)
         )
     for name, array in layer.initial.items():
         key = f"{schema.INITIAL}{name}"
@@ -153,8 +153,9 @@ def _array(labels: Labels, axis: str, path: str) -> npt.NDArray[np.generic]:
     )
 
 
-def _attrs(name: str, origin: schema.Origin) -> dict[str, str]:
-    long_name = schema.LONG_NAMES.get(name, name.replace("_", " "))
+def _attrs(name: str, origin: schema.Origin, cell: Cell | None = None) -> dict[str, str]:
+    unknown = cell is None and name in schema.GATES
+    long_name = name if unknown else schema.LONG_NAMES.get(name, name.replace("_", " "))
     return {"long_name": long_name, "units": schema.UNITS, "origin": origin}
 
 

@@ -61,9 +61,14 @@ def _of_variables(frame: pd.DataFrame) -> list[Row]:
     gates = [name.removesuffix("_left") for name in names if name.endswith("_left")]
     note = "share of values near either end of the range: left (shut) / right (open)"
     return [
-        *((f"range of {_name(s)}", (f"{s}_min", f"{s}_max"), _range, "") for s in states),
+        *((f"range of {_state(s)}", (f"{s}_min", f"{s}_max"), _range, "") for s in states),
         *((f"{_name(g)} saturated", (f"{g}_left", f"{g}_right"), _shares, note) for g in gates),
     ]
+
+
+def _state(variable: str) -> str:
+    """Name a state; a cell of somebody's own may call one as a known cell calls a gate."""
+    return variable if variable in schema.GATES else _name(variable)
 
 
 def _name(variable: str) -> str:

@@ -289,3 +289,19 @@ def test_is_traced_once_for_each_length(x, tmp_path):
         es.open_trace(tmp_path / "run.zarr")["scan_0"].to_dataset(),
         es.record(leaky, x)["scan_0"].to_dataset(),
     )
+
+
+def test_complex_states_go_on_from_chunk_to_chunk(x, tmp_path):
+    turn = jnp.exp(jnp.linspace(-0.5, -0.05, U) + 1j * jnp.linspace(0.1, 2.0, U))
+
+    def rotating(xs):
+        def step(h, x):
+            h = turn * h + x @ W
+            return h, h.real
+
+        return jax.lax.scan(step, jnp.full((B, U), 1j, "complex64"), xs)[1]
+
+    whole = es.record(rotating, x)["scan_0"].to_dataset()
+    cut = es.record(rotating, x, store=tmp_path / "t.zarr", chunk=40, memory=LITTLE)["scan_0"]
+    assert set(whole.data_vars) == {"h_real", "h_imag", "initial_h_real", "initial_h_imag"}
+    xr.testing.assert_allclose(cut.to_dataset().drop_attrs(), whole.drop_attrs(), atol=1e-6)

@@ -151,3 +151,55 @@ def test_as_many_names_as_tensors_are_asked_for():
         es.recording(cell),
     ):
         cell(ref.random(B, D, seed=1), (state[0], state[1]))
+
+
+class Apart(nn.Module):
+    """States as arguments of their own: ``cell(x, a, b)``."""
+
+    everystate_states = ("a", "b")
+
+    def __init__(self, with_output):
+        super().__init__()
+        self.map = ref.randomise(nn.Linear(D, H, dtype=torch.float64))
+        self.with_output = with_output
+
+    def forward(self, x, a, b):
+        a = 0.5 * a + self.map(x)
+        b = 0.9 * b + a.square()
+        return (a - b, a, b) if self.with_output else (a, b)
+
+
+@pytest.mark.parametrize("with_output", [False, True], ids=["states", "output_and_states"])
+@pytest.mark.parametrize("by_name", [False, True])
+def test_states_as_arguments_of_their_own(with_output, by_name):
+    cell, x = Apart(with_output), ref.random(T, B, D, seed=1, dtype=torch.float64)
+    first = [ref.random(B, H, seed=s, dtype=torch.float64) for s in (2, 3)]
+    with es.recording(cell) as rec:
+        a, b = first
+        for x_t in x:
+            stepped = cell(x_t, b=b, a=a) if by_name else cell(x_t, a, b)
+            a, b = stepped[-2:]
+    weights = [p.detach().numpy() for p in (cell.map.weight, cell.map.bias)]
+    want = expected(x.numpy(), *(s.numpy() for s in first), *weights)
+    leaf, out = rec.trace["apart"], es.unroll(cell, x, tuple(first))
+    for name in ("a", "b"):
+        np.testing.assert_allclose(leaf[name].transpose("time", ...), want[name], rtol=1e-12)
+        np.testing.assert_allclose(out.states["apart"][name].detach(), want[name], rtol=1e-12)
+        np.testing.assert_array_equal(leaf[f"initial_{name}"], first["ab".index(name)])
+    assert (leaf.attrs["edited_steps"], leaf.attrs["precision"]) == (0, "float64")
+    output = want["a"] - want["b"] if with_output else want["a"]
+    np.testing.assert_allclose(out.outputs.detach(), output, rtol=1e-12)
+
+
+def test_three_arrays_of_a_cell_with_one_state_argument_are_not_guessed():
+    class Unclear(nn.Module):
+        everystate_states = ("a", "b")
+
+        def forward(self, x, state):
+            a, b = state
+            return a, b, x
+
+    cell = Unclear()
+    state = (torch.zeros(B, D), torch.zeros(B, D))
+    with pytest.raises(UnsupportedModelError, match="gave 3 arrays"), es.recording(cell):
+        cell(torch.zeros(B, D), state)

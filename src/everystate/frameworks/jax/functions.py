@@ -29,7 +29,8 @@ def matches(model: object) -> bool:
         return False
     while isinstance(model, partial):
         model = model.func
-    foreign = type(getattr(model, "__self__", None)).__module__.partition(".")[0] in _FOREIGN
+    makers = type(getattr(model, "__self__", None)).__mro__
+    foreign = any(cls.__module__.partition(".")[0] in _FOREIGN for cls in makers)
     return isinstance(model, (_JITTED, FunctionType, MethodType)) and not foreign
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from everystate.frameworks.jax.devices import gathered
-from everystate.frameworks.jax.naming import state_names
+from everystate.frameworks.jax.naming import distinct, state_names
 from everystate.frameworks.jax.records import Found, FoundScan, FoundTag, Tagged, is_key
 from everystate.frameworks.jax.scans import paths
 from everystate.frameworks.jax.tags import Call
@@ -283,17 +283,19 @@ def _of_carry(path: str, scan: FoundScan, taken: set[str]) -> Iterator[Observati
     }
     names = state_names(scan.names)
     rest = [k for k in range(len(scan.carried)) if k not in told]
-    floats = [k for k in rest if _is_float(scan.carried[k])]
-    if not floats:
+    numbers = [k for k in rest if jax.numpy.issubdtype(scan.carried[k].dtype, np.inexact)]
+    if not numbers:
         return
-    left_out = [names[k] for k in rest if k not in floats]
-    batch = _batch([scan.initial[k].shape for k in floats])
+    left_out = [names[k] for k in rest if k not in numbers]
+    batch = _batch([scan.initial[k].shape for k in numbers])
+    observed = _real({names[k]: scan.carried[k] for k in numbers}, names)
+    initial = _real({names[k]: scan.initial[k][None] for k in numbers}, names)
     yield Observation(
         path=path if path not in taken else f"{path}/carried",
-        observed={names[k]: _as_rows(scan.carried[k], batch) for k in floats},
-        initial={names[k]: _as_rows(scan.initial[k][None], batch)[0] for k in floats},
+        observed={name: _as_rows(a, batch) for name, a in observed.items()},
+        initial={name: _as_rows(a, batch)[0] for name, a in initial.items()},
         reverse=scan.reverse,
-        precision=str(scan.carried[floats[0]].dtype),
+        precision=str(scan.carried[numbers[0]].real.dtype),
         attrs={
             "module": scan.source.partition(" at ")[0] or "scan",
             **({"not_numbers": ", ".join(left_out)} if left_out else {}),
@@ -301,8 +303,19 @@ def _of_carry(path: str, scan: FoundScan, taken: set[str]) -> Iterator[Observati
     )
 
 
-def _is_float(a: Host) -> bool:
-    return bool(jax.numpy.issubdtype(a.dtype, jax.numpy.floating))
+def _real(states: Mapping[str, Host], taken: Sequence[str]) -> dict[str, Host]:
+    """Return states of real numbers: a complex one as its two parts, ``h_real`` and ``h_imag``.
+
+    Not every file format has complex numbers, and nobody can draw one.
+    """
+    found: dict[str, Host] = {}
+    for name, a in states.items():
+        if not np.iscomplexobj(a):
+            found[name] = a
+            continue
+        apart = distinct([*taken, f"{name}_real", f"{name}_imag"])[-2:]
+        found |= zip(apart, (a.real, a.imag), strict=True)
+    return found
 
 
 def _batch(shapes: Sequence[tuple[int, ...]]) -> int:

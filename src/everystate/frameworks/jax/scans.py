@@ -96,7 +96,7 @@ def nothing_in(fn: object, traced: Traced, found: Sequence[Found]) -> NothingRec
     if kinds := _kinds_carried(found):
         return NothingRecordedError(
             f"{called(fn)}: its scans carry {', '.join(kinds)} only, which are not recorded. A "
-            "state of floating numbers is; tap_scans gives all that a scan carries."
+            "state of floating or complex numbers is; tap_scans gives all that a scan carries."
         )
     loops = while_loops(traced.jaxpr)
     if loops:
@@ -108,7 +108,8 @@ def nothing_in(fn: object, traced: Traced, found: Sequence[Found]) -> NothingRec
     return NothingRecordedError(
         f"{called(fn)} has no lax.scan, so it carries no state from step to step. Give the "
         "function that runs the whole sequence; a Python loop over time is seen only where it "
-        "calls a cell of Flax or Equinox."
+        "calls a cell of Flax or Equinox. An associative_scan and a convolution have no steps: "
+        "their states are arrays of your function, so return them, or run it as a lax.scan."
     )
 
 
@@ -117,10 +118,9 @@ def _kinds_carried(found: Sequence[Found]) -> list[str]:
     carried = [a for f in _all(found) if isinstance(f, FoundScan) for a in f.carried]
     kinds = {
         "integers": (np.integer, np.bool_),
-        "complex numbers": (np.complexfloating,),
         "random keys": (jax.dtypes.prng_key,),
     }
-    if any(jax.numpy.issubdtype(a.dtype, np.floating) for a in carried):
+    if any(jax.numpy.issubdtype(a.dtype, np.inexact) for a in carried):
         return []
     return [
         name

@@ -5,19 +5,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from everystate.frameworks.torch.modules import leaves, recurrent_modules
+from everystate.frameworks.torch.modules import leaves, module_of, recurrent_modules
 from everystate.recording.discovery import no_layer
 from everystate.recording.observation import check_numbers
 
 
 def matches(model: object) -> bool:
-    """Whether `model` is a PyTorch module."""
-    return isinstance(model, nn.Module)
+    """Whether `model` is a PyTorch module, a method of one, or a `functools.partial` of either."""
+    return module_of(model) is not None
 
 
-def layers(model: nn.Module) -> list[str]:
+def layers(model: Any) -> list[str]:
     """Return the leaf path of each recurrent layer and direction.
 
     Raises
@@ -25,6 +24,7 @@ def layers(model: nn.Module) -> list[str]:
     UnsupportedModelError
         If there is none, or the model is compiled or scripted.
     """
+    model = module_of(model)
     found = [name for path, module in recurrent_modules(model) for name in leaves(path, module)]
     if not found:
         raise no_layer(
@@ -36,9 +36,10 @@ def layers(model: nn.Module) -> list[str]:
     return found
 
 
-def call(model: nn.Module, inputs: Sequence[Any]) -> object:
+def call(model: Any, inputs: Sequence[Any]) -> object:
     """Call the model once, without gradients; NumPy arrays become tensors like its weights."""
-    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+    weights = (p for p in module_of(model).parameters() if p.is_floating_point())
+    weight = next(weights, torch.empty(0))
     with torch.no_grad():
         return model(*(_to_tensor(x, weight) for x in inputs))
 

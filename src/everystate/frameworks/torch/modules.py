@@ -6,6 +6,8 @@ product, with a recurrent bias of its own (``torch/nn/modules/rnn.py``, class do
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from types import MethodType
 from typing import Any, Final
 
 import torch
@@ -46,6 +48,17 @@ class Place:
     def suffix(self) -> str:
         """The end of its parameters' names: ``_l1_reverse``."""
         return f"_l{self.layer}" + ("_reverse" if self.reverse else "")
+
+
+def module_of(model: Any) -> Any:
+    """Return the module that a model is: itself, or that of its method or `functools.partial`.
+
+    None if it is no PyTorch model.
+    """
+    while isinstance(model, partial):
+        model = model.func
+    owner = model.__self__ if isinstance(model, MethodType) else model
+    return owner if isinstance(owner, nn.Module) else None
 
 
 def places(stack: nn.RNNBase) -> list[Place]:

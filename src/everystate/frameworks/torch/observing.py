@@ -7,16 +7,18 @@ from typing import Any
 from torch import nn
 
 from everystate.errors import EverystateError
-from everystate.frameworks.torch.modules import is_recurrent, leaves, recurrent_modules
-from everystate.frameworks.torch.watching import Watcher, untraced, watch
+from everystate.frameworks.torch.hooks import hook_on
+from everystate.frameworks.torch.modules import is_recurrent, leaves, module_of, recurrent_modules
+from everystate.frameworks.torch.watching import Watcher, watch
 from everystate.recording.alone import alone
 from everystate.recording.recorder import Recorder
 from everystate.recording.warning import warn_never_called
 
 
 @contextmanager
-def observe(model: nn.Module, recorder: Recorder) -> Iterator[None]:
+def observe(model: Any, recorder: Recorder) -> Iterator[None]:
     """Hand every call of a recurrent module of `model` to `recorder` (see `Framework.observe`)."""
+    model = module_of(model)
     watchers = [
         watch(path, module, recorder)
         for path, module in recurrent_modules(model)
@@ -30,9 +32,10 @@ def _observed(model: nn.Module, recorder: Recorder, watchers: list[Watcher]) -> 
     recorder.pending += [w.hand_over_line for w in watchers]
     run = _Run(recorder, watchers)
     whole = not is_recurrent(model)  # else a call of the model may be just one step
-    hooks = [model.register_forward_pre_hook(untraced(run.begin))] if whole else []
+    hooks = [model.register_forward_pre_hook(hook_on(model, run.begin))] if whole else []
     hooks += [hook for w in watchers for hook in w.attach()]
-    hooks += [model.register_forward_hook(untraced(run.end), always_call=True)] if whole else []
+    if whole:
+        hooks.append(model.register_forward_hook(hook_on(model, run.end), always_call=True))
     try:
         yield
     except BaseException:

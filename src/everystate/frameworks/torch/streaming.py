@@ -20,6 +20,7 @@ from everystate.frameworks.torch.modules import (
     STACKS,
     cell_of,
     is_recurrent,
+    module_of,
     places,
     recurrent_modules,
     weights_of,
@@ -29,10 +30,11 @@ from everystate.recording.stream import Stream
 States = dict[str, Any]
 
 
-def stream(model: nn.Module) -> Stream:
+def stream(model: Any) -> Stream:
     """Return how to run a model chunk by chunk (see `everystate.recording.stream.Stream`)."""
-    step, time_axis = partial(_step, model), partial(_time_axis, model)
-    return Stream(step, time_axis, partial(_threads, model), partial(_sure, model))
+    module = module_of(model)
+    step, time_axis = partial(_step, module, model), partial(_time_axis, module)
+    return Stream(step, time_axis, partial(_threads, module), partial(_sure, model))
 
 
 def _threads(model: nn.Module) -> int:
@@ -41,7 +43,7 @@ def _threads(model: nn.Module) -> int:
     return torch.get_num_threads() if on_cpu else 1
 
 
-def _sure(model: nn.Module, x: Any) -> float | None:
+def _sure(model: Any, x: Any) -> float | None:
     """Return the bytes of a step of a bare stack that PyTorch defines to be causal, else None.
 
     Not of one that draws masks, or whose hooks, forward or weights are somebody's own.
@@ -93,9 +95,9 @@ def _is_floating(x: Any) -> bool:
     return bool(x.is_floating_point()) if isinstance(x, Tensor) else x.dtype.kind == "f"
 
 
-def _step(model: nn.Module, x: Any, states: States | None) -> tuple[Any, States]:
+def _step(module: nn.Module, model: Any, x: Any, states: States | None) -> tuple[Any, States]:
     """Run one chunk; return the output, and the states of all stacks after it."""
-    stacks = dict(_stacks(model))
+    stacks = dict(_stacks(module))
     after: States = {}
     hooks = []
     try:

@@ -1,10 +1,8 @@
 """Watching one recurrent module: its hooks, and what they saw as `Observation`s."""
 
 import inspect
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 from everystate.errors import UnsupportedModelError
 from everystate.frameworks.torch import onednn
 from everystate.frameworks.torch.checks import check_input, check_output
+from everystate.frameworks.torch.hooks import hook_on
 from everystate.frameworks.torch.modules import STACKS, leaves, places
 from everystate.frameworks.torch.observations import (
     check_run_again,
@@ -36,30 +35,10 @@ from everystate.recording import custom
 from everystate.recording.observation import Observation
 from everystate.recording.recorder import Recorder
 
-Hook = TypeVar("Hook", bound=Callable[..., Any])
 STEPS: Final = 512
 """Steps of one stretch held back at most, unless others are open beside it."""
 LINES: Final = 4
 """Stretches of time that a module is taken to be in at most, their steps taking turns."""
-
-
-def untraced(hook: Hook) -> Hook:
-    """Return a hook that torch.compile calls as it is, without tracing into it.
-
-    The compiler takes a second to load, so it is asked only once somebody has loaded it.
-    """
-    skipped: list[Any] = []
-
-    @wraps(hook)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if "torch._dynamo" not in sys.modules:
-            return hook(*args, **kwargs)
-        if not skipped:
-            skipped.append(torch.compiler.disable(hook))  # type: ignore[no-untyped-call]
-        return skipped[0](*args, **kwargs)
-
-    call._torchdynamo_disable = True  # type: ignore[attr-defined]
-    return cast(Hook, call)
 
 
 class Watcher:
@@ -73,7 +52,7 @@ class Watcher:
 
     def attach(self) -> list[Any]:
         """Set the hooks; return what removes them."""
-        before, after = untraced(self._before), untraced(self._after)
+        before, after = (hook_on(self.module, see) for see in (self._before, self._after))
         return [
             self.module.register_forward_pre_hook(before, with_kwargs=True),
             # First of all hooks: the user's own may change the output.
@@ -278,18 +257,30 @@ class _CellWatcher(Watcher):
 class _CustomWatcher(Watcher):
     """Watches a user's own step module (see `custom`)."""
 
+    def __init__(self, path: str, module: nn.Module, recorder: Recorder) -> None:
+        super().__init__(path, module, recorder)
+        self.names = custom.state_names(module)
+        self.apart = custom.takes_states_apart(module, self.names)
+
+    def bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+        if not self.apart:
+            return super().bound(args, kwargs)
+        taken = enumerate(_positional(self.module)[: 1 + len(self.names)])
+        x, *states = (args[k] if k < len(args) else kwargs.get(name) for k, name in taken)
+        return x, None if all(s is None for s in states) else tuple(states)
+
     def expect(self, x: Any) -> None:
         """Take anything: only the module knows what fits it."""
 
     def see(self, x: Any, state: Any, output: Any) -> None:
-        names = custom.state_names(self.module)
-        after = custom.named(self.path, names, output)
-        before = {} if state is None else custom.named(self.path, names, state)
+        after = custom.named(self.path, self.names, output, apart=self.apart)
+        self.dtype = str(after[self.names[0]].dtype).removeprefix("torch.")
+        before = {} if state is None else custom.named(self.path, self.names, state)
         shown = _row(x) if isinstance(x, Tensor) and x.is_floating_point() else None
         self.gather((Step(shown, _kept(before), _kept(after)),), given=state is not None)
 
     def equations(self, k: int) -> dict[str, Any]:
-        return {"attrs": {"module": type(self.module).__name__}}
+        return {"precision": self.dtype, "attrs": {"module": type(self.module).__name__}}
 
 
 class _Restored:
@@ -312,9 +303,13 @@ def watch(path: str, module: nn.Module, recorder: Recorder) -> Watcher:
 
 def _arguments(module: nn.Module) -> tuple[str, str]:
     """Return what a module calls its input and its state: its first two parameters."""
-    parameters = inspect.signature(module.forward).parameters.values()
-    named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    named = _positional(module)
     return (named[0], named[1]) if len(named) > 1 else ("input", "hx")
+
+
+def _positional(module: nn.Module) -> list[str]:
+    parameters = inspect.signature(module.forward).parameters.values()
+    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
 
 
 def _as_step(p: Pass) -> Step:
