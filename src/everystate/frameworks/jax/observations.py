@@ -10,10 +10,11 @@ import numpy.typing as npt
 from array_api_compat import array_namespace
 
 from everystate.frameworks.jax.devices import gathered
-from everystate.frameworks.jax.naming import distinct, state_names
+from everystate.frameworks.jax.naming import state_names
 from everystate.frameworks.jax.records import Found, FoundScan, FoundTag, Tagged, is_key
 from everystate.frameworks.jax.scans import paths
 from everystate.frameworks.jax.tags import Call
+from everystate.recording.custom import distinct
 from everystate.recording.observation import Lengths, Observation, turn, widened
 from everystate.recording.trace import weights_digest
 
