@@ -177,6 +177,20 @@ def test_options_of_weights_files_are_refused(run, module, data):
     assert "is for weights files only." in done.err
 
 
+@pytest.mark.parametrize(
+    ("typed", "there"),
+    [("weights.safetensor", "weights.safetensors"), ("sub/net.kras", "net.keras")],
+)
+def test_a_mistyped_file_is_told_from_a_module(run, folder, data, typed, there):
+    Path("sub").mkdir()
+    for name in ("weights.safetensors", "weights.txt", "sub/net.keras"):
+        Path(name).touch()
+    done = run("record", typed, data, "-o", "run.zarr")
+    assert done.code == 1
+    assert f"There is no file {typed}. Beside it there is {there}." in done.err
+    assert "Which attribute" not in done.err
+
+
 def test_info_lists_the_layers(run, module):
     done = run("info", f"{module}:net", "--json")
     assert done.json == {

@@ -33,6 +33,12 @@ def python(code, *args):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def test_it_runs_as_a_module_too(folder):
+    command = [sys.executable, "-m", "everystate", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, start("--version").stdout)
+
+
 def test_help_is_there_at_once(folder):
     seconds = []
     for _ in range(3):

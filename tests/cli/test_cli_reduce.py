@@ -34,6 +34,10 @@ def test_figures_of_a_series(run, weights, long, full):
     done = run(*args, "--resume", "--json")
     assert done.json["reductions"]["encoder/c/moments"]["sizes"] == {"unit": 3}
     assert list(done.json["layers"]) == (["encoder"] if full else [])
+    said = run("info", "run.zarr", "--json").json
+    assert said["reductions"] == done.json["reductions"]
+    assert list(said["layers"]) == (["encoder"] if full else [])
+    assert "encoder/c/histogram" in run("info", "run.zarr").out
     if full:
         np.testing.assert_allclose(es.open_trace("run.zarr")["encoder"].c, steps, atol=1e-5)
     else:

@@ -17,7 +17,9 @@ def explore(
     follow: Annotated[
         bool, typer.Option("--follow", help="Offer to follow a trace that is still being written.")
     ] = False,
-    port: Annotated[int, typer.Option(help="Where to listen; 0: any free port.")] = 0,
+    port: Annotated[
+        int, typer.Option(help="Where to listen; 0: any free port.", min=0, max=65_535)
+    ] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")] = True,
     trim: Trim = False,
 ) -> None:

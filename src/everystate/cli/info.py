@@ -4,7 +4,7 @@ import platform
 import re
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -18,6 +18,10 @@ from everystate.cli.arguments.model import (
 from everystate.cli.arguments.trace import open_for_reading
 from everystate.cli.output import contents
 from everystate.cli.output.document import AsJson, print_json, print_table
+from everystate.errors import EverystateError, TraceFormatError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 REQUIREMENT: Final = re.compile(r"(?P<name>[\w.-]+)(?:.*extra == ['\"](?P<extra>[\w-]+)['\"])?")
 """A package that everystate needs, and the extra that it is needed for."""
@@ -87,12 +91,31 @@ def _show_model(name: str, as_json: bool) -> None:
 
 
 def _show_trace(path: Path, as_json: bool) -> None:
-    trace = open_for_reading(path, trim=True)
+    made = _figures(path)
+    try:
+        trace = open_for_reading(path, trim=True)
+    except TraceFormatError:
+        if made is None:
+            raise
+        trace = None  # figures alone, no steps
+    attributes = {} if trace is None else trace.attrs
     if as_json:
-        print_json({"attributes": trace.attrs, "layers": contents.layers_of(trace)})
+        layers = {} if trace is None else contents.layers_of(trace)
+        said = {"attributes": attributes, "layers": layers}
+        print_json(said | contents.reductions_of(made))
         return
-    for name, value in trace.attrs.items():
+    for name, value in attributes.items():
         typer.echo(f"{name}: {value}")
-    if not trace.attrs.get("complete"):
+    if trace is not None and not attributes.get("complete"):
         typer.echo("Its writer was stopped: what follows is what is complete.")
-    contents.print_layers(trace)
+    contents.print_contents(trace, made)
+
+
+def _figures(path: Path) -> "xr.DataTree | None":
+    """Return what was made of the steps, if anything was."""
+    import everystate as es
+
+    try:
+        return es.open_reductions(path)
+    except EverystateError:
+        return None

@@ -93,11 +93,17 @@ def layers_of(model: Any) -> Sequence[str]:
 
 
 def _hint(name: str) -> str:
+    from everystate.recording.discovery import framework_of_file
+
     if Path(name).suffix in (".pt", ".pth", ".bin", ".ckpt"):
         return (
             " A checkpoint of PyTorch may run any code when it is opened. Convert it where it "
             "comes from: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')."
         )
+    path = Path(name)
+    files = [p.name for p in path.parent.glob("*") if framework_of_file(p)] if name else []
+    if close := get_close_matches(path.name, files, n=3, cutoff=0.8):
+        return f" There is no file {name}. Beside it there is {', '.join(close)}."
     return f" Which attribute of it? Try {name.removesuffix('.py')}:model." if name else ""
 
 
