@@ -11,7 +11,7 @@ import mutations
 import oracles
 from cases import Case, case
 from everystate.errors import InputError, UnsupportedModelError
-from everystate.frameworks.tensorflow.recognition import Op, recognised
+from everystate.recording.recognition import Op, recognised
 from everystate.testing import importorskip
 
 tf = importorskip("tensorflow")

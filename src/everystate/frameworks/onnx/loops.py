@@ -1,17 +1,21 @@
 """``Scan`` and ``Loop``: the values that a body carries from one iteration to the next."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import onnx
+from onnx import TensorProto
 
 from everystate.frameworks.onnx.files import Tensor, attributes
 from everystate.frameworks.onnx.graph import LOOPS, OWN_DOMAINS, Exposure, Scope, Value
 from everystate.frameworks.onnx.naming import readable
+from everystate.frameworks.onnx.written import Written
 from everystate.recording.observation import Observation
 
+WHOLE: Final = (TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
+"""Elements that count, and are no states."""
 FIRST_SCAN: Final = 9
 """The operator set since which ``Scan`` has no batch and no lengths of its own."""
 
@@ -33,6 +37,8 @@ class Carried:
         Its name in the body, before the loop and after an iteration.
     slot, place : int
         Which input of the node it begins with, and which output it ends as.
+    kind : int
+        Its type of elements, ONNX's number; 0 if it is not told.
     """
 
     name: str
@@ -40,6 +46,7 @@ class Carried:
     after: str
     slot: int
     place: int
+    kind: int = 0
 
 
 def carried(node: onnx.NodeProto) -> list[Carried]:
@@ -52,19 +59,50 @@ def carried(node: onnx.NodeProto) -> list[Carried]:
     skipped = 2 if node.op_type == "Loop" else 0  # the trip count and the condition
     count = len(node.input) - (skipped or given["num_scan_inputs"])
     inputs, outputs = body.input[skipped:], body.output[1 if skipped else 0 :]
-    found = [
-        Carried(inputs[k].name, node.input[skipped + k], outputs[k].name, skipped + k, k)
-        for k in range(count)
-    ]
     same = {n.output[0]: n.input[0] for n in body.node if n.op_type == "Identity"}
-    return [state for state in found if _before(state.after, same) != state.name]
+    found = []
+    for k, value in enumerate(inputs[:count]):
+        after = outputs[k].name
+        while after in same:  # handed on
+            after = same[after]
+        kind = value.type.tensor_type.elem_type
+        found.append(Carried(value.name, node.input[skipped + k], after, skipped + k, k, kind))
+    return [state for state in found if state.after != state.name]
 
 
-def _before(name: str, same: Mapping[str, str]) -> str:
-    """Return what a value was called before it was handed on."""
-    while name in same:
-        name = same[name]
-    return name
+def carried_by(node: onnx.NodeProto, layers: Sequence[Written]) -> tuple[list[Written], bool]:
+    """Return the layers whose states a loop carries, and whether it carries nothing else.
+
+    Parameters
+    ----------
+    node : onnx.NodeProto
+        The loop.
+    layers : sequence of Written
+        Those in its body.
+
+    Returns
+    -------
+    layers : list of Written
+        With the names of the states before each step.
+    alone : bool
+        Whether they are all that is carried, whole numbers apart.
+    """
+    states = {state.after: state.name for state in carried(node) if state.kind not in WHOLE}
+    found = [begun for layer in layers if (begun := _begun(layer, states))]
+    own = {value for layer in found for value in layer.steps[0].after.values()}
+    return found, own == states.keys()
+
+
+def _begun(layer: Written, states: Mapping[str, str]) -> Written | None:
+    """Return a layer whose step begins with what a loop carries; None if it does not."""
+    step = layer.steps[0]
+    if len(layer.steps) > 1 or not states.keys() >= {*step.after.values()}:
+        return None
+    before = {name: states[after] for name, after in step.after.items()}
+    told = step.before.get(step.carried)
+    if before[step.carried] not in ([told] if told else step.weights.values()):
+        return None
+    return replace(layer, steps=[replace(step, before=before)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,8 @@ import onnx
 
 from everystate.errors import InputError, UnsupportedModelError
 from everystate.frameworks.onnx.files import Source, Tensor, is_model_file, read_model
-from everystate.frameworks.onnx.plan import Plan, find, plan
+from everystate.frameworks.onnx.finding import find
+from everystate.frameworks.onnx.plan import Plan, plan
 from everystate.frameworks.onnx.session import Session
 from everystate.recording.recorder import Recorder
 

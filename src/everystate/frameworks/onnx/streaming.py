@@ -16,11 +16,11 @@ from onnx import helper
 from everystate.errors import InputError, UncuttableError
 from everystate.frameworks.onnx import quantised
 from everystate.frameworks.onnx.files import Source, Tensor, attributes, read_model
+from everystate.frameworks.onnx.finding import Found, find
 from everystate.frameworks.onnx.graph import LOOPS, Scope
 from everystate.frameworks.onnx.loops import carried
 from everystate.frameworks.onnx.model import Observed, call, observing
 from everystate.frameworks.onnx.nodes import INPUTS, OUTPUTS, directions
-from everystate.frameworks.onnx.plan import Found, find
 from everystate.frameworks.onnx.recurrent import is_recurrent
 from everystate.recording.discovery import model_name
 from everystate.recording.recorder import Recorder
@@ -169,6 +169,11 @@ def _carried(found: Found) -> Iterator[tuple[onnx.NodeProto, int, int]]:
     if found.scope.parent is not None:
         _check_inside(found)
         return
+    if node.op_type not in LOOPS and found.written:
+        raise UncuttableError(
+            f"{found.path} is written out, step by step: it takes as many steps as it has. Cut the "
+            "sequence yourself, if the model's state comes in and goes out."
+        )
     if not is_recurrent(node):
         if any(attributes(node).get("scan_input_directions", ())):
             raise UncuttableError(f"{found.path} {BACKWARDS}")

@@ -10,7 +10,7 @@ from tensorflow.python.framework import op_callbacks
 
 from everystate.errors import UnsupportedModelError
 from everystate.frameworks.tensorflow.loops import Nested, Tensor, spec
-from everystate.frameworks.tensorflow.recognition import FoundCell, Op, recognised
+from everystate.recording.recognition import FoundCell, Op, recognised
 
 LSTMGates = namedtuple("LSTMGates", ("i", "f", "g", "o"))
 """Input gate, forget gate, candidate, output gate."""

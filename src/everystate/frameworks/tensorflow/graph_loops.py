@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from tensorflow.core.framework import attr_value_pb2, function_pb2, graph_pb2, node_def_pb2
 from tensorflow.python.framework import dtypes
 
-from everystate.frameworks.tensorflow.recognition import Op
+from everystate.recording.recognition import Op
 
 PREFIX: Final = "everystate_tap/"
 """Scope of every node that is added."""

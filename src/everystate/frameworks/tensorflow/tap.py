@@ -23,7 +23,7 @@ from everystate.frameworks.tensorflow.graph_loops import (
     node,
     of_type,
 )
-from everystate.frameworks.tensorflow.recognition import (
+from everystate.recording.recognition import (
     COMBINING,
     FoundCell,
     Net,

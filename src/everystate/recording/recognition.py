@@ -1,27 +1,29 @@
-"""Find LSTM and GRU cells among TensorFlow ops, by their equations.
+"""Find LSTM and GRU cells among the ops of TensorFlow or ONNX, by their equations.
 
-The ops may come from a graph that is being built, from eager execution or from a GraphDef;
-what counts is which value goes where. So a gate is the very value that the cell computed,
-whatever class, wrapper or scope it came from:
+The ops may come from a graph that is being built, from eager execution, from a GraphDef or from
+a model's file; what counts is which value goes where. So a gate is the very value that the
+cell computed, whatever class, wrapper or scope it came from:
 
 * LSTM: ``c' = f * c + i * g``, with f, i and g from three parts of one split into four, and
   ``h' = o * activation(c')`` with the fourth (TensorFlow's ``i j f o``, Keras' ``i f c o``);
-* GRU: ``h' = z * h + (1 - z) * n``, with n computed from ``r * something``;
+* GRU: ``h' = z * h + (1 - z) * n``, or PyTorch's ``z * (h - n) + n``, with n computed from
+  ``r * something``;
 * the fused ops ``LSTMBlockCell`` and ``GRUBlockCell``, whose outputs are the gates.
 """
 
-from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 Value = Hashable
 """Whatever stands for a tensor: a name in a GraphDef, an id otherwise."""
 
 ADDITIONS: Final = ("Add", "AddV2", "AddN")
-CLIPS: Final = ("Minimum", "Maximum", "ClipByValue")
+CLIPS: Final = ("Minimum", "Maximum", "ClipByValue", "Clip")
 SCALINGS: Final = ("Mul", "Sub", "RealDiv")
+CONSTANTS: Final = ("Const", "Constant")
 PASSED: Final = ("Identity", "Snapshot", "Enter")
-COMBINING: Final = ("MatMul", "ConcatV2", "Concat", "Split", "SplitV", "Pack")
+COMBINING: Final = ("MatMul", "Gemm", "ConcatV2", "Concat", "Split", "SplitV", "Pack")
 """Ops that mix the units of a value, so that a gate is no gate any more behind them."""
 
 
@@ -39,7 +41,9 @@ class Op:
 class FoundCell:
     """One cell: its family, the op it was found at, its gates, and which values are its states.
 
-    Of a GRU, `update` says whether z is the share of the state that it ``keeps`` or ``writes``.
+    `before` holds the state that its equations begin with, where they show it: ``c`` of an LSTM,
+    ``h`` of a GRU. Of a GRU, `update` says whether z is the share of the state that it ``keeps``
+    or ``writes``.
     """
 
     family: str
@@ -47,6 +51,7 @@ class FoundCell:
     gates: dict[str, Value]
     states: dict[Value, str] = field(default_factory=dict)
     update: str | None = None
+    before: dict[str, Value] = field(default_factory=dict)
 
 
 class Net:
@@ -73,8 +78,13 @@ class Net:
         op = self.producer.get(self.source(value))
         return op if op is not None and op.type in types else None
 
-    def ancestors(self, value: Value, but: tuple[str, ...] = ()) -> Iterator[Op]:
-        """Yield the ops behind a value, the nearest first; none behind ops of the types `but`."""
+    def ancestors(
+        self, value: Value, but: tuple[str, ...] = (), until: Value = None
+    ) -> Iterator[Op]:
+        """Yield the ops behind a value, the nearest first.
+
+        None is behind ops of the types `but`, nor behind the value `until`.
+        """
         seen: set[int] = set()
         level = [self.producer.get(value)]
         while level:
@@ -84,13 +94,13 @@ class Net:
                     continue
                 seen.add(id(op))
                 yield op
-                following += [self.producer.get(v) for v in op.inputs]
+                following += [self.producer.get(v) for v in op.inputs if v != until]
             level = following
 
     def constant(self, value: Value) -> bool:
         """Whether a value is a constant of the step itself."""
         op = self.producer.get(self.source(value))
-        return op is not None and op.type == "Const"
+        return op is not None and op.type in CONSTANTS
 
 
 def recognised(ops: Iterable[Op]) -> list[FoundCell]:
@@ -109,7 +119,7 @@ def recognised(ops: Iterable[Op]) -> list[FoundCell]:
         elif op.type in ("Split", "SplitV") and len(op.outputs) == 4:
             found += _lstm(net, op)
         elif op.type in ADDITIONS and len(op.inputs) == 2:
-            found += _gru(net, op)
+            found += _gru(net, op) or _blended(net, op)
     return found
 
 
@@ -141,9 +151,7 @@ def _parts(net: Net, split: Op) -> dict[Value, int]:
 
 def _lstm(net: Net, split: Op) -> Iterator[FoundCell]:
     part = _parts(net, split)
-    for add in net.ops:
-        if add.type not in ADDITIONS or len(add.inputs) != 2:
-            continue
+    for add in _sums(net, part):
         products = [net.made_by(v, "Mul") for v in add.inputs]
         for keep, write in (products, products[::-1]):
             if keep is None or write is None:
@@ -154,7 +162,22 @@ def _lstm(net: Net, split: Op) -> Iterator[FoundCell]:
                 continue
             i, g = (write.inputs[k] for _, k in written)  # i comes first in every known order
             (rest,) = {0, 1, 2, 3} - {part[f[0]], *dict(written)}
-            yield from _with_output(net, split, add, {"i": i, "f": f[0], "g": g}, part, rest)
+            (c,) = {*keep.inputs} - {f[0]} or {f[0]}
+            for cell in _with_output(net, split, add, {"i": i, "f": f[0], "g": g}, part, rest):
+                yield replace(cell, before={"c": c})
+
+
+def _sums(net: Net, part: Mapping[Value, int]) -> list[Op]:
+    """Return additions of two products, one of them of parts."""
+    products = [op for value in part for op in net.consumers.get(value, ()) if op.type == "Mul"]
+    sums = {
+        id(add): add
+        for mul in products
+        for value in _onwards(net, mul.outputs[0], ())
+        for add in net.consumers.get(value, ())
+        if add.type in ADDITIONS and len(add.inputs) == 2
+    }
+    return list(sums.values())
 
 
 def _with_output(
@@ -163,7 +186,7 @@ def _with_output(
     """Complete an LSTM by its output gate: ``h' = o * activation(c')``, projected or not."""
     states: dict[Value, str] = dict.fromkeys(_onwards(net, add.outputs[0], CLIPS), "c")
     shown = {v for c in states for op in net.consumers.get(c, ()) for v in op.outputs}
-    for mul in net.ops:
+    for mul in [op for v in part if part[v] == rest for op in net.consumers.get(v, ())]:
         if mul.type != "Mul" or len(mul.inputs) != 2:
             continue
         o = [v for v in mul.inputs if part.get(v) == rest]
@@ -186,7 +209,7 @@ def _onwards(net: Net, value: Value, types: tuple[str, ...], once: str = "") -> 
             types = tuple(t for t in types if t != once)
 
 
-def _gru(net: Net, add: Op) -> Iterator[FoundCell]:
+def _gru(net: Net, add: Op) -> list[FoundCell]:
     products = [net.made_by(v, "Mul") for v in add.inputs]
     for first, second in (products, products[::-1]):
         if first is None or second is None:
@@ -200,12 +223,29 @@ def _gru(net: Net, add: Op) -> Iterator[FoundCell]:
             q = second.inputs[1 - k]
             keeps = _depends(net, q, p)
             n, h = (q, p) if keeps else (p, q)
-            r = _reset(net, n, h, z)
-            if r is not None:
-                gates = {"r": r, "z": z, "n": n}
-                update = "keeps" if keeps else "writes"
-                yield FoundCell("GRU", add, gates, {add.outputs[0]: "h"}, update)
-                return
+            if found := _with_reset(net, add, z, n, h, update="keeps" if keeps else "writes"):
+                return found
+    return []
+
+
+def _blended(net: Net, add: Op) -> list[FoundCell]:
+    """Return a GRU written as ``h' = z * (h - n) + n``."""
+    for k, n in enumerate(add.inputs):
+        mul = net.made_by(add.inputs[1 - k], "Mul")
+        for j, difference in enumerate(mul.inputs if mul else ()):
+            sub = net.made_by(difference, "Sub")
+            if mul is not None and sub is not None and sub.inputs[1] == n:
+                return _with_reset(net, add, mul.inputs[1 - j], n, sub.inputs[0], update="keeps")
+    return []
+
+
+def _with_reset(net: Net, add: Op, z: Value, n: Value, h: Value, *, update: str) -> list[FoundCell]:
+    """Complete a GRU by its reset gate, if it has one."""
+    r = _reset(net, n, h, z)
+    if r is None:
+        return []
+    gates = {"r": r, "z": z, "n": n}
+    return [FoundCell("GRU", add, gates, {add.outputs[0]: "h"}, update, {"h": h})]
 
 
 def _depends(net: Net, value: Value, on: Value) -> bool:
@@ -217,7 +257,7 @@ def _reset(net: Net, n: Value, h: Value, z: Value) -> Value | None:
     """Return the reset gate: what the candidate multiplies by, h itself or what is made of it."""
     products = [
         op
-        for op in net.ancestors(n)
+        for op in net.ancestors(n, until=h)
         if op.type == "Mul" and len(op.inputs) == 2 and z not in op.inputs
     ]
     for op in products:  # reset before the matrix product: r * h
