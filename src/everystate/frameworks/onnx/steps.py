@@ -138,6 +138,9 @@ class Reader:
         """Whether two steps are of one layer, if one begins where the other ended."""
         if step.recurrent is None or step.recurrent in before.weights:
             return True
+        if not before.weights.keys() < step.weights.keys():
+            return False
+        # The product with a state of zeros was folded into a constant.
         reads = [self.read(s, step.recurrent) for s in (step, before)]
         return None not in reads and len({read[0] for read in reads if read}) == 1
 

@@ -1,0 +1,370 @@
+"""Cells that an exporter wrote out as single operators: unrolled, or one step in a loop's body."""
+
+import contextlib
+import io
+import warnings
+
+import numpy as np
+import pytest
+
+import mutations
+from everystate.testing import importorskip
+
+onnx = importorskip("onnx")
+importorskip("onnxruntime")
+
+from onnx import helper
+
+import cases
+import everystate as es
+import onnx_models as models
+from everystate.errors import UncuttableError, UnsupportedModelError
+from everystate.frameworks import onnx as framework
+from everystate.frameworks.onnx import stream
+
+T, B, D, U = cases.T, cases.B, cases.D, cases.U
+
+
+def run(proto, feeds, **options):
+    """Record a model, and check that its outputs are onnxruntime's own."""
+    with es.recording(proto, **options) as recorder:
+        outputs = recorder.run(feeds)
+    for name, array in models.plain(proto, feeds).items():
+        np.testing.assert_array_equal(outputs[name], array)
+    return recorder.trace
+
+
+class Writer:
+    """Writes steps of a cell as exporters do; values are called after the nodes."""
+
+    def __init__(self, prefix=""):
+        self.prefix, self.nodes, self.tensors = prefix, [], {}
+
+    def __call__(self, op, *inputs, outputs=1, **attributes):
+        name = f"{self.prefix}/{op}_{len(self.nodes)}"
+        made = [f"{name}:{k}" for k in range(outputs)]
+        self.nodes.append(helper.make_node(op, inputs, made, name=name, **attributes))
+        return made[0] if outputs == 1 else made
+
+    def number(self, value):
+        name = f"number {value}"
+        self.tensors[name] = np.array([value]) if isinstance(value, int) else np.float32(value)
+        return name
+
+    def lstm(self, x, h, c, W="W", R="R"):
+        """One step as PyTorch's exporters write ``LSTMCell``; gates in ONNX's order, i o f g."""
+        a = self("Gemm", h, R, f"b{R}", transB=1)
+        a = self("Add", a, self("Gemm", x, W, f"b{W}", transB=1))
+        i, o, f, g = self("Split", a, outputs=4, axis=1, num_outputs=4)
+        i, o, f = (self("Sigmoid", gate) for gate in (i, o, f))
+        g = self("Tanh", g)
+        c = self("Add", self("Mul", f, c), self("Mul", i, g))
+        return self("Mul", o, self("Tanh", c)), c
+
+    def gru(self, x, h, W="W", R="R", *, blended=True):
+        """One step, reset after; z r n. PyTorch's ``z * (h - n) + n``, or as in the paper."""
+        x = self("Split", self("Gemm", x, W, f"b{W}", transB=1), outputs=3, axis=1, num_outputs=3)
+        a = self("Split", self("Gemm", h, R, f"b{R}", transB=1), outputs=3, axis=1, num_outputs=3)
+        z, r = (self("Sigmoid", self("Add", a[k], x[k])) for k in (0, 1))
+        n = self("Tanh", self("Add", x[2], self("Mul", a[2], r)))
+        if blended:
+            return self("Add", self("Mul", self("Sub", h, n), z), n)
+        rest = self("Sub", self.number(1.0), z)
+        return self("Add", self("Mul", z, h), self("Mul", rest, n))
+
+    def rnn(self, x, h, W="W", R="R"):
+        """One step of a simple RNN, by products of matrices that are turned already."""
+        a = self("Add", self("MatMul", h, R), self("MatMul", x, W))
+        return self("Tanh", self("Add", a, f"b{W}"))
+
+
+def stored(layer, prefix="", turned=False):
+    """The weights of a layer by the names that `Writer` uses."""
+    arrays = layer.arrays
+    W, R, (b_W, b_R) = arrays["W"][0], arrays["R"][0], np.split(arrays["B"][0], 2)
+    found = {"W": W, "R": R, "bW": b_W, "bR": b_R}
+    if turned:
+        found = {"W": W.T, "R": R.T, "bW": b_W + b_R}
+    return {f"{name[:-1]}{prefix}{name[-1]}": np.ascontiguousarray(a) for name, a in found.items()}
+
+
+def unrolled(family, layer, *, order=range(T), **options):
+    """A model of all steps, one after the other; the initial states are inputs."""
+    write = Writer("/model/cell")
+    states = [f"{s}_0" for s in ("h", "c")[: 2 if family == "lstm" else 1]]
+    inputs = [models.value("x", [T, B, D]), *(models.value(s, [B, U]) for s in states)]
+    for t in order:
+        x = write("Gather", "x", write.number(t), axis=0)
+        x = write("Squeeze", x, write.number(0))
+        found = getattr(write, family)(x, *states, **options)
+        states = list(found) if family == "lstm" else [found]
+    tensors = {**stored(layer, turned=family == "rnn"), **write.tensors}
+    proto = models.model(write.nodes, inputs, [models.value(states[0], None)], tensors)
+    arrays = layer.arrays
+    feeds = {"x": arrays["X"], "h_0": arrays["initial_h"][0]}
+    return proto, feeds | ({"c_0": arrays["initial_c"][0]} if family == "lstm" else {})
+
+
+@pytest.mark.parametrize(
+    ("family", "layer", "options"),
+    [
+        ("lstm", models.node("lstm"), {}),
+        ("gru", models.node("gru", reset="after", attributes={"linear_before_reset": 1}), {}),
+        ("gru", models.node("gru", reset="after"), {"blended": False}),
+        ("rnn", models.node("simple_rnn"), {}),
+    ],
+)
+def test_steps_written_out_are_a_layer(family, layer, options):
+    proto, feeds = unrolled(family, layer, **options)
+    assert framework.layers(proto) == ["model/cell"]
+    trace = run(proto, feeds)
+    expected = layer.expected("model/cell")
+    models.assert_trace(trace, expected)
+    leaf = trace["model/cell"]
+    assert leaf.attrs["cell"] == {"lstm": "LSTM", "gru": "GRU", "rnn": "SimpleRNN"}[family]
+    assert all(leaf[name].attrs["origin"] == "observed" for name in leaf.data_vars)
+    arrays = {n: a.swapaxes(0, 1) for n, a in expected["model/cell"].items() if a.ndim == 3}
+    for fault, values in mutations.of_values(arrays):
+        wrong = {n: a.swapaxes(0, 1) for n, a in values.items()}
+        with mutations.must_be_noticed(fault):
+            models.assert_trace(trace, {"model/cell": {**expected["model/cell"], **wrong}}, 1e-4)
+
+
+def test_steps_that_read_from_the_end_are_a_layer_backwards():
+    layer = models.node("lstm", direction="reverse")
+    proto, feeds = unrolled("lstm", layer, order=range(T)[::-1])
+    trace = run(proto, feeds)
+    models.assert_trace(trace, layer.expected("model/cell"))
+    assert trace["model/cell"].attrs["direction"] == "backward"
+
+
+def test_two_layers_of_one_module_each_read_the_one_below():
+    first = models.node("lstm")
+    second = models.node("lstm", seed=5, sizes=(T, B, U, U))
+    write = Writer("/enc")
+    state, other = ("h_0", "c_0"), ("h_1", "c_1")
+    for t in range(T):
+        x = write("Squeeze", write("Gather", "x", write.number(t), axis=0), write.number(0))
+        state = write.lstm(x, *state)
+        other = write.lstm(state[0], *other, W="2W", R="2R")
+    proto = models.model(
+        write.nodes,
+        [
+            models.value("x", [T, B, D]),
+            *(models.value(f"{s}_{k}", [B, U]) for k in (0, 1) for s in "hc"),
+        ],
+        [models.value(other[0], None)],
+        {**stored(first), **stored(second, "2"), **write.tensors},
+    )
+    feeds = {"x": first.arrays["X"]}
+    for k, layer in enumerate((first, second)):
+        feeds |= {f"{s}_{k}": layer.arrays[f"initial_{s}"][0] for s in "hc"}
+    below = first.expected("enc/layer_0")
+    x = below["enc/layer_0"]["h"].swapaxes(0, 1)
+    above = models.replace(second, parts=(second.parts[0].with_(x=x),))
+    models.assert_trace(run(proto, feeds), {**below, **above.expected("enc/layer_1")})
+
+
+def test_a_decoder_that_begins_with_the_encoders_state_is_another_layer():
+    encoder, decoder = models.node("gru", reset="after"), models.node("gru", seed=3, reset="after")
+    write = Writer()
+    h = "h_0"
+    x = [
+        write("Squeeze", write("Gather", "x", write.number(t), axis=0), write.number(0))
+        for t in range(T)
+    ]
+    for t in range(T):
+        h = write.gru(x[t], h)
+    for t in range(T):
+        h = write.gru(x[t], h, W="2W", R="2R")
+    proto = models.model(
+        write.nodes,
+        [models.value("x", [T, B, D]), models.value("h_0", [B, U])],
+        [models.value(h, None)],
+        {**stored(encoder), **stored(decoder, "2"), **write.tensors},
+    )
+    first = encoder.expected("gru")
+    begun = {"h": first["gru"]["h"][:, -1]}
+    part = decoder.parts[0].with_(x=encoder.parts[0].x, initial=begun)
+    second = models.replace(decoder, parts=(part,)).expected("gru_1")
+    feeds = {"x": encoder.arrays["X"], "h_0": encoder.arrays["initial_h"][0]}
+    models.assert_trace(run(proto, feeds), {**first, **second})
+
+
+def stepped():
+    """A model of one step of an LSTM, whose state comes in and goes out as one array."""
+    layer = models.node("lstm")
+    write = Writer("/decoder/rnn")
+    h, c = (
+        write("Squeeze", write("Gather", "state", write.number(k), axis=0), write.number(0))
+        for k in (0, 1)
+    )
+    after = [write("Unsqueeze", v, write.number(0)) for v in write.lstm("x", h, c)]
+    write.nodes.append(helper.make_node("Concat", after, ["state_n"], axis=0))
+    proto = models.model(
+        write.nodes,
+        [models.value("x", [B, D]), models.value("state", [2, B, U])],
+        [models.value("state_n", None)],
+        {**stored(layer), **write.tensors},
+    )
+    return layer, proto
+
+
+def test_single_steps_of_a_stream_are_one_sequence():
+    layer, proto = stepped()
+    arrays = layer.arrays
+    state = np.concatenate([arrays["initial_h"], arrays["initial_c"]])
+    with es.recording(proto, along="time") as recorder:
+        for x in arrays["X"]:
+            state = recorder.run({"x": x, "state": state})["state_n"]
+    models.assert_trace(recorder.trace, layer.expected("decoder/rnn"))
+    assert "state_resets" not in recorder.trace["decoder/rnn"].attrs
+
+
+def test_steps_written_out_are_not_cut_in_time():
+    proto, feeds = unrolled("lstm", models.node("lstm"))
+    with pytest.raises(UncuttableError, match=r"model/cell is written out, step by step"):
+        stream(proto).step(feeds["x"], None)
+
+
+def gru_in_loop(layer, *, more=False):
+    """A Loop over the steps of a GRU, its state carried; perhaps beside a sum of its states."""
+    write = Writer("model/gru/while/gru_cell")
+    x = write("Gather", "x", "i", axis=0)
+    h = write.gru(x, "model_gru_while_placeholder_2:0", blended=False)
+    carried = [("model_gru_while_placeholder_2:0", h)]
+    if more:
+        carried.append(("sum", write("Add", "sum", h)))
+    nodes = [*write.nodes, helper.make_node("Identity", ["go"], ["go_on"])]
+    body = helper.make_graph(
+        nodes,
+        "body",
+        [
+            models.value("i", [], "l"),
+            models.value("go", [], "?"),
+            *(models.value(name, [B, U]) for name, _ in carried),
+        ],
+        [models.value("go_on", [], "?"), *(models.value(after, [B, U]) for _, after in carried)],
+    )
+    begins = ["h_0"] * len(carried)
+    loop = helper.make_node(
+        "Loop",
+        ["trips", "", *begins],
+        ["h_n", "sum_n"][: len(carried)],
+        body=body,
+        name="model/gru/while_loop",
+    )
+    tensors = {**stored(layer), **write.tensors, "trips": np.array(T)}
+    inputs = [models.value("x", [T, B, D]), models.value("h_0", [B, U])]
+    proto = models.model([loop], inputs, [models.value("h_n", None)], tensors)
+    return proto, {"x": layer.arrays["X"], "h_0": layer.arrays["initial_h"][0]}
+
+
+def test_a_cell_in_a_loop_shows_its_gates_in_place_of_what_is_carried():
+    layer = models.node("gru", reset="after")
+    proto, feeds = gru_in_loop(layer)
+    models.assert_trace(run(proto, feeds), layer.expected("model/gru"))
+
+
+def test_a_loop_that_carries_more_than_a_cells_state_is_shown_beside_the_cell():
+    layer = models.node("gru", reset="after")
+    proto, feeds = gru_in_loop(layer, more=True)
+    trace = run(proto, feeds)
+    assert [leaf.path for leaf in trace.leaves] == ["/model/gru/cell", "/model/gru/gru_cell"]
+    cell = layer.expected("model/gru/gru_cell")
+    shown = trace["model/gru/gru_cell"]
+    models.assert_trace(type(trace).from_dict({shown.path: shown.to_dataset()}), cell)
+    summed = cell["model/gru/gru_cell"]["h"].cumsum(axis=1) + feeds["h_0"][:, None]
+    np.testing.assert_allclose(trace["model/gru/cell"]["sum"], summed, atol=1e-5)
+
+
+def test_what_looks_like_a_cell_but_is_none():
+    """Highway layers, ``t * g + (1 - t) * x``, and layers of tanh with weights of their own."""
+    rng = np.random.default_rng(0)
+    write, h = Writer(), "x"
+    for k in range(3):
+        t = write("Sigmoid", write("MatMul", h, f"T{k}"))
+        g = write("Tanh", write("Add", write("MatMul", h, f"G{k}"), "b"))
+        rest = write("Sub", write.number(1.0), t)
+        h = write("Add", write("Mul", t, g), write("Mul", rest, h))
+    for k in range(3):
+        h = write("Tanh", write("Add", write("MatMul", h, f"L{k}"), "b"))
+    tensors = {f"{n}{k}": rng.normal(size=(U, U)).astype("f") for n in "TGL" for k in range(3)}
+    proto = models.model(
+        write.nodes,
+        [models.value("x", [B, U])],
+        [models.value(h, None)],
+        {**tensors, **write.tensors, "b": np.ones(U, "f")},
+    )
+    with pytest.raises(UnsupportedModelError, match="written out as single operators"):
+        es.record(proto, np.ones((B, U)))
+
+
+class TestPyTorchsExporters:
+    """What both exporters make of models, against the recording of the model itself."""
+
+    @pytest.fixture(params=[False, True], ids=["older", "newer"])
+    def exported(self, request, tmp_path):
+        torch = importorskip("torch")
+        if request.param:
+            importorskip("onnxscript")
+
+        def make(model, *inputs):
+            path = tmp_path / "model.onnx"
+            quiet = (contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings())
+            with quiet[0], quiet[1]:
+                warnings.simplefilter("ignore")  # the exporter's own, of which there are many
+                torch.onnx.export(model, inputs, str(path), dynamo=request.param, verbose=False)
+            return path
+
+        return make
+
+    def compare(self, exported, model, *inputs, zeros=()):
+        ours = es.record(exported(model, *inputs), *inputs)
+        theirs = es.record(model, *inputs)
+        found = [{leaf.path: leaf for leaf in trace.leaves} for trace in (ours, theirs)]
+        assert sorted(found[0]) == sorted(found[1])
+        for path, leaf in found[1].items():
+            for name, variable in leaf.data_vars.items():
+                if name in zeros and name not in found[0][path]:  # the newer one folds them
+                    assert not variable.any()
+                else:
+                    np.testing.assert_allclose(found[0][path][name], variable, atol=2e-6)
+
+    def test_a_loop_over_cells(self, exported):
+        torch = importorskip("torch")
+
+        class Model(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.one, self.two = torch.nn.LSTMCell(4, 5), torch.nn.GRUCell(5, 6)
+
+            def forward(self, x, h, c, g):
+                for x_t in x:
+                    h, c = self.one(x_t, (h, c))
+                    g = self.two(h, g)
+                return g
+
+        torch.manual_seed(0)
+        states = (torch.randn(3, 5), torch.randn(3, 5), torch.randn(3, 6))
+        self.compare(exported, Model().eval(), torch.randn(5, 3, 4), *states)
+
+    def test_an_autoencoder_and_simple_rnns_both_ways(self, exported):
+        torch = importorskip("torch")
+
+        class Model(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.encoder = torch.nn.LSTM(4, 5, 2, batch_first=True)
+                self.rnn = torch.nn.RNN(5, 3, 2, bidirectional=True, batch_first=True)
+                self.decoder = torch.nn.GRU(6, 7, batch_first=True)
+                self.out = torch.nn.Linear(7, 4)
+
+            def forward(self, x):
+                _, (h, _) = self.encoder(x)
+                z, _ = self.rnn(h[-1][:, None].repeat(1, x.shape[1], 1))
+                return self.out(self.decoder(z)[0])
+
+        torch.manual_seed(0)
+        model = Model().eval()
+        self.compare(exported, model, torch.randn(2, 4, 4), zeros=["initial_h"])
