@@ -41,6 +41,10 @@ class InputError(EverystateError, ValueError):
     """The model's input has the wrong rank, feature count, or is empty."""
 
 
+class ModelNotFoundError(InputError, FileNotFoundError):
+    """There is no file or folder at the path that was given for a model."""
+
+
 class InputTypeError(EverystateError, TypeError):
     """The model's input has the wrong dtype, device or Python type."""
 

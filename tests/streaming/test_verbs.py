@@ -190,15 +190,18 @@ class TestDiscovery:
         assert message.startswith("no loaded framework knows a builtins.float; asked: ")
         assert NAME in message
 
-    def test_a_file_is_known_by_its_name_and_imports_what_reads_it(self, monkeypatch):
+    def test_a_file_is_known_by_its_name_and_imports_what_reads_it(self, monkeypatch, tmp_path):
         assert discovery.framework_of_file("run/Weights.SAFETENSORS") == "numpy"
         assert discovery.framework_of_file(Path("run") / "frozen.pb") == "tensorflow"
         assert discovery.framework_of_file("notes.txt") is None
         assert discovery.framework_of_file(b"frozen.pb") is None
         assert discovery.framework_of_file(3.5) is None
         monkeypatch.setattr(discovery, "import_module", _without_library)
+        with pytest.raises(FileNotFoundError, match=r"frozen\.pb: there is no such file or folder"):
+            discovery.framework_of(tmp_path / "frozen.pb")  # told before anything is imported
+        (tmp_path / "frozen.pb").touch()
         with pytest.raises(MissingDependencyError, match=r"pip install 'everystate\[tensorflow\]'"):
-            discovery.framework_of("frozen.pb")
+            discovery.framework_of(tmp_path / "frozen.pb")
 
     @pytest.mark.parametrize("path", ["nowhere", Path("run") / "model.pt"])
     def test_a_path_that_no_framework_reads(self, path):

@@ -19,7 +19,7 @@ from pkgutil import iter_modules
 from types import FunctionType
 from typing import Any, Final, Protocol, cast
 
-from everystate.errors import MissingDependencyError, UnsupportedModelError
+from everystate.errors import MissingDependencyError, ModelNotFoundError, UnsupportedModelError
 from everystate.recording.recorder import Recorder
 
 GROUP: Final = "everystate.frameworks"
@@ -72,11 +72,16 @@ def framework_of(model: object) -> tuple[str, Framework]:
 
     Raises
     ------
+    ModelNotFoundError
+        If it is a path at which there is nothing. No framework is loaded to find that out.
     UnsupportedModelError
         If none does; the message lists those that were asked.
     """
     asked = []
     if (named := framework_of_file(model)) is not None:
+        path = os.fspath(cast(str, model))
+        if not any(map(os.path.exists, (path, f"{path}.meta"))):
+            raise ModelNotFoundError(f"{model}: there is no such file or folder.")
         return named, _load(named)
     for name, module in _candidates(model):
         asked.append(name)
@@ -113,8 +118,8 @@ def framework_of_file(model: object) -> str | None:
     if not isinstance(model, str | os.PathLike) or isinstance(fspath := os.fspath(model), bytes):
         return None
     path = Path(fspath)
-    if (path / "saved_model.pb").is_file():
-        return "tensorflow"
+    if (path / "saved_model.pb").is_file() or Path(f"{path}.meta").is_file():
+        return "tensorflow"  # a SavedModel, or a checkpoint by the name that its Saver was given
     known = FILES.get(path.suffix.lower())
     return known if known in _own_modules() else None
 

@@ -8,7 +8,10 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+from tensorflow.python.framework.convert_to_constants import (
+    convert_variables_to_constants_from_session_graph,
+    convert_variables_to_constants_v2,
+)
 
 from everystate.errors import InputError
 
@@ -16,13 +19,14 @@ LOOPS: Final = ("Exit", "While", "StatelessWhile", "BlockLSTM", "BlockLSTMV2")
 
 
 def is_graph_file(path: object) -> bool:
-    """Whether a path looks like a graph's: ``.pb``, ``.meta``, or the folder of a SavedModel."""
+    """Whether a path looks like a graph's: ``.pb``, ``.meta``, a checkpoint, a SavedModel."""
     if not isinstance(path, (str, os.PathLike)):
         return False
     path = os.fspath(path)
     if not isinstance(path, str):
         return False
-    return path.endswith((".pb", ".meta")) or os.path.isfile(os.path.join(path, "saved_model.pb"))
+    beside = f"{path}.meta", os.path.join(path, "saved_model.pb")
+    return path.endswith((".pb", ".meta")) or any(map(os.path.isfile, beside))
 
 
 def read_graph(
@@ -34,7 +38,8 @@ def read_graph(
     ----------
     path : path
         Of a frozen graph (``.pb``), of a MetaGraph with its checkpoint beside it
-        (``model.ckpt.meta``), or of a SavedModel (its folder, or its ``saved_model.pb``).
+        (``model.ckpt.meta``, or ``model.ckpt`` as a Saver calls it), or of a SavedModel (its
+        folder, or its ``saved_model.pb``).
     signature : str
         Which function of a SavedModel.
 
@@ -51,6 +56,8 @@ def read_graph(
         If it is no graph, its checkpoint is missing, or the SavedModel has no such function.
     """
     path = Path(path)
+    if (meta := Path(f"{path}.meta")).is_file():
+        path = meta
     if path.name == "saved_model.pb":
         path = path.parent
     if path.is_dir():
@@ -92,12 +99,17 @@ def _of_meta_graph(path: Path) -> graph_pb2.GraphDef:
         raise InputError(f"{path}: cannot be read as a MetaGraph: it is none, or damaged.")
     if not tf.train.latest_checkpoint(str(path.parent)) and not tf.io.gfile.glob(f"{prefix}.index"):
         raise InputError(f"{path}: the checkpoint's {Path(prefix).name}.index is not beside it.")
-    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         saver = tf.compat.v1.train.import_meta_graph(meta, clear_devices=True)
         saver.restore(session, prefix)
-        definition = graph.as_graph_def()
-        kept = [n.name for n in definition.node if n.op in LOOPS]
-        return tf.compat.v1.graph_util.convert_variables_to_constants(session, definition, kept)
+        return with_values(session)
+
+
+def with_values(session: Any) -> graph_pb2.GraphDef:
+    """Return what of a session's graph leads to its loops, with its variables as constants."""
+    definition = session.graph.as_graph_def()
+    kept = [n.name for n in definition.node if n.op in LOOPS]
+    return convert_variables_to_constants_from_session_graph(session, definition, kept)
 
 
 def _of_saved_model(path: Path, signature: str) -> graph_pb2.GraphDef:

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
-from tensorflow.python.framework import dtypes
 
 from everystate.errors import InputError, UnsupportedModelError
 from everystate.frameworks.tensorflow.dynamic import dynamic_rnn
+from everystate.frameworks.tensorflow.feeding import feeds_of, nodes_behind
 from everystate.frameworks.tensorflow.files import is_graph_file, read_graph
+from everystate.frameworks.tensorflow.live import frozen, is_live
 from everystate.frameworks.tensorflow.loops import Nested
 from everystate.frameworks.tensorflow.tap import TappedLayer, tapped_layers
 from everystate.recording.observation import Observation, turn
@@ -52,10 +53,8 @@ class Observed:
     def needed(self) -> list[Any]:
         """The placeholders that its layers depend on."""
         graph, found = self.tapped
-        names = [t for a in found for t in (*a.variables.values(), *a.initial.values())]
-        nodes = [name.partition(":")[0] for name in names]
-        behind = tf.compat.v1.graph_util.extract_sub_graph(graph, nodes)
-        return [n for n in behind.node if n.op.startswith("Placeholder")]
+        behind = nodes_behind(graph, found)
+        return [n for n in behind if n.op.startswith("Placeholder")]
 
     def run(self, inputs: Sequence[Any], initial: Values | None = None) -> Values:
         """Run it once, and report what its layers did.
@@ -69,7 +68,9 @@ class Observed:
             what the graph itself begins with.
         """
         graph, found = self.tapped
-        feeds = _feeds(graph, inputs, self.needed)
+        if initial is None and self.recorder is not None:
+            found = [layer for layer in found if self.recorder.wants(layer.path)]
+        feeds = feeds_of(graph, inputs, found)
         for layer in found:
             for name, state in (initial or {}).get(layer.path, {}).items():
                 feeds[layer.initial[name]] = state
@@ -103,8 +104,9 @@ def observing(model: Any) -> Observed | None:
 
 
 def matches(model: object) -> bool:
-    """Whether this is a GraphDef, the path of a graph, or a cell of TensorFlow 1."""
-    return isinstance(model, graph_pb2.GraphDef) or is_graph_file(model) or _is_cell(model)
+    """Whether this is a graph, the path of one, what runs one, or a cell of TensorFlow 1."""
+    kinds = isinstance(model, graph_pb2.GraphDef), is_graph_file(model), is_live(model)
+    return any(kinds) or _is_cell(model)
 
 
 def _is_cell(model: object) -> bool:
@@ -211,56 +213,18 @@ def _tapped(model: Any) -> tuple[graph_pb2.GraphDef, list[TappedLayer]]:
             f"a {type(model).__name__} alone is no model to record. Use es.unroll(cell, inputs), "
             "or dynamic_rnn of everystate.frameworks.tensorflow in place of TensorFlow's."
         )
+    if is_live(model):
+        return tapped_layers(frozen(model))
     path = Path(model)
-    if not path.exists():
+    changed = path if path.exists() else Path(f"{path}.meta")  # of a checkpoint there is no file
+    if not changed.exists():
         raise InputError(f"{path}: there is no such file or folder.")
-    return _read_and_tapped(path, path.stat().st_mtime_ns)
+    return _read_and_tapped(path, changed.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=1)
 def _read_and_tapped(path: Path, changed: int) -> tuple[graph_pb2.GraphDef, list[TappedLayer]]:
     return tapped_layers(read_graph(path))
-
-
-def _feeds(
-    graph: graph_pb2.GraphDef, inputs: Sequence[Any], needed: Sequence[Any]
-) -> dict[str, Any]:
-    """Return arrays by tensor name, checked against the placeholders that the layers need."""
-    placeholders = {n.name: n for n in graph.node if n.op.startswith("Placeholder")}
-    there = ", ".join(f"{n.name} {_shape(n)}" for n in placeholders.values())
-    if len(inputs) == 1 and isinstance(inputs[0], Mapping):
-        given = {str(name).removesuffix(":0"): value for name, value in inputs[0].items()}
-    elif len(inputs) > len(needed):
-        raise InputError(f"feeds: got {len(inputs)} arrays for the placeholders: {there}.")
-    else:
-        given = {n.name: value for n, value in zip(needed, inputs, strict=False)}
-    for name in given:
-        if name not in placeholders:
-            raise InputError(f"feeds: the graph has no placeholder {name}; there are: {there}.")
-    missing = [n.name for n in needed if n.name not in given and n.op == "Placeholder"]
-    if missing:
-        raise InputError(
-            f"feeds: {', '.join(missing)} missing. Give {{name: array}}; there are: {there}."
-        )
-    return {f"{name}:0": _checked(placeholders[name], value) for name, value in given.items()}
-
-
-def _checked(placeholder: Any, value: Any) -> Any:
-    wanted = dtypes.as_dtype(placeholder.attr["dtype"].type)
-    array = np.asarray(value)
-    shape = placeholder.attr["shape"].shape if "shape" in placeholder.attr else None
-    if shape is not None and not tf.TensorShape(shape).is_compatible_with(array.shape):
-        raise InputError(
-            f"feeds: {placeholder.name} has shape {array.shape}, expected {_shape(placeholder)}."
-        )
-    if array.dtype.kind not in "biuf" and wanted != dtypes.string:
-        raise InputError(f"feeds: {placeholder.name} holds {array.dtype}, expected {wanted.name}.")
-    return array if wanted == dtypes.string else array.astype(wanted.as_numpy_dtype)
-
-
-def _shape(placeholder: Any) -> str:
-    shape = tf.TensorShape(placeholder.attr["shape"].shape)
-    return "of any shape" if shape.rank is None else str(tuple(shape.as_list()))
 
 
 class Unrolled(NamedTuple):
