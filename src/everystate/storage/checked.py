@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import product
 from math import ceil
 from pathlib import Path
@@ -26,8 +27,13 @@ class CheckedStore(xr.backends.ZarrStore):
     def open_store_variable(self, name: str) -> xr.Variable:
         """Return the variable as xarray does, its values read through a `_CheckedArray`."""
         variable: xr.Variable = super().open_store_variable(name)  # type: ignore[no-untyped-call]
-        data = LazilyIndexedArray(_CheckedArray(self.array(name)))
+        data = LazilyIndexedArray(_CheckedArray(self.array(name), self.id))
         return xr.Variable(variable.dims, data, variable.attrs, variable.encoding)
+
+    @cached_property
+    def id(self) -> str | None:
+        """What tells the trace from one that takes its place."""
+        return _id(Path(self.zarr_group.store.root))
 
     def array(self, name: str) -> zarr.Array[Any]:
         """Return the Zarr array of a variable."""
@@ -45,10 +51,9 @@ class _CheckedArray(ZarrArrayWrapper):
 
     __slots__ = ("_folder", "_id")
 
-    def __init__(self, array: zarr.Array[Any]) -> None:
+    def __init__(self, array: zarr.Array[Any], of: str | None) -> None:
         super().__init__(array)  # type: ignore[no-untyped-call]
-        self._folder = _root(array)
-        self._id = _id(self._folder)
+        self._folder, self._id = _root(array), of
 
     def __getitem__(self, key: Any) -> Any:
         if _id(self._folder) != self._id:

@@ -9,7 +9,7 @@ they would not be true (it leaves out chunks of zeros, for example, which we nev
 import json
 import os
 import zlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
@@ -17,7 +17,8 @@ from uuid import uuid4
 from everystate.errors import CorruptTraceError
 
 FILE_NAME = "everystate.json"
-CHECKSUM = "crc32"
+CHECKSUM = ', "crc32": '
+"""What comes before the checksum of all that is before it."""
 
 
 @dataclass
@@ -51,10 +52,10 @@ class Mark:
 
     def save(self, folder: Path) -> None:
         """Write the mark into the trace's folder, atomically."""
-        content = asdict(self)
-        content[CHECKSUM] = _checksum(content)
+        content = json.dumps(vars(self))
+        content = f"{content[:-1]}{CHECKSUM}{zlib.crc32(content.encode())}}}"
         fresh = folder / f"{FILE_NAME}.partial"
-        fresh.write_text(json.dumps(content), encoding="utf-8")
+        fresh.write_text(content, encoding="utf-8")
         os.replace(fresh, folder / FILE_NAME)
 
     @classmethod
@@ -67,10 +68,11 @@ class Mark:
             If there is a file of that name which is not a mark.
         """
         try:
-            content = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
-            if content.pop(CHECKSUM) != _checksum(content):
+            text = (folder / FILE_NAME).read_text(encoding="utf-8")
+            content, _, checksum = text.rpartition(CHECKSUM)
+            if int(checksum[:-1]) != zlib.crc32(f"{content}}}".encode()):
                 raise ValueError("its checksum does not match")
-            return cls(**content)
+            return cls(**json.loads(f"{content}}}"))
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, AttributeError, LookupError) as error:
@@ -114,7 +116,3 @@ class Mark:
 def within(path: str, parent: str) -> bool:
     """Whether a group is another, or one of its descendants."""
     return f"{path}/".startswith(f"{parent.rstrip('/')}/")
-
-
-def _checksum(content: dict[str, Any]) -> int:
-    return zlib.crc32(json.dumps(content).encode())
