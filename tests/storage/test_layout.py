@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
 from everystate.storage.layout import CHUNK_BYTES, MIN_STEPS, SHARD_BYTES, block_steps, grid
+from everystate.storage.writer import CODECS, create_arrays, plain
 
 
 def variable(batch, steps, units, dtype="float32", dims=("batch", "time", "unit")):
@@ -66,3 +68,30 @@ def test_shards_hold_whole_chunks_and_blocks_hold_whole_shards(batch, steps, uni
     least = MIN_STEPS * units * h.dtype.itemsize
     assert np.prod(cut.chunks) * h.dtype.itemsize <= max(CHUNK_BYTES, least)
     assert np.prod(cut.shards) * h.dtype.itemsize <= max(SHARD_BYTES, least)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int8", "int64", "bool", "uint16"])
+@pytest.mark.parametrize("steps", [40, 300_000])
+def test_metadata_are_those_that_zarr_makes_of_one_array(tmp_path, dtype, steps):
+    h = variable(3, steps, 5, dtype)
+    h.attrs = {"long_name": "state", "scale": np.float32(0.5), "lags": np.arange(2)}
+    layer = xr.Dataset({"h": h, "initial": variable(3, 1, 5, dtype, ("batch", "unit"))})
+    made = create_arrays(tmp_path / "many", "/a/lstm", layer, dict(layer.variables), 1 << 14)
+    for name, array in made.items():
+        there = layer.variables[name]
+        cut = grid(there, 1 << 14) if "time" in there.dims else None
+        zarr.create_array(
+            str(tmp_path / "one"),
+            name=f"a/lstm/{name}",
+            shape=there.shape,
+            dtype=there.dtype,
+            chunks=cut.chunks if cut else there.shape,
+            shards=cut.shards if cut and cut.shards != cut.chunks else None,
+            compressors=CODECS,
+            fill_value=np.nan if there.dtype.kind == "f" else None,
+            dimension_names=there.dims,
+            attributes=plain(there.attrs),
+        )
+        files = [tmp_path / which / "a/lstm" / name / "zarr.json" for which in ("one", "many")]
+        assert files[0].read_bytes() == files[1].read_bytes()
+        assert array.path == f"a/lstm/{name}"

@@ -31,7 +31,7 @@ from everystate.storage.writer import (
     NUMERIC,
     consolidate,
     create_arrays,
-    open_streamed,
+    open_layer,
     say_complete,
     set_attributes,
     write_rest,
@@ -130,7 +130,8 @@ class TraceAppender:
         self.place = place
         self.mark = place.resumed or Mark()
         self._layers: dict[str, _Layer] = {}
-        self._metadata: list[int] = []
+        self._metadata: list[int] | None = []
+        """Steps that there is room for, as the gathered metadata say. None: they say otherwise."""
         if place.resumed is None:
             self.mark.save(place.folder)  # the first file of all: it tells whose folder this is
             set_attributes(place.folder, "/", {**root, schema.COMPLETE_ATTR: 0})
@@ -200,6 +201,38 @@ class TraceAppender:
             whole = layer.rows if begun else layer.rows - layer.rows % layer.block
             self.mark.done[path] = max(whole, self.mark.done[path])
             self.mark.total[path] = max(self.mark.total[path], self.mark.done[path])
+        before = self.folder
+        self._save(carried)
+        if self.folder != before:
+            for path, layer in self._layers.items():
+                there = open_layer(self.folder, path)
+                layer.arrays = {name: there[name] for name in layer.arrays}
+
+    def finish(self, carried: Carried | None = None) -> None:
+        """Say that the trace is complete, and let it take the place of an older one.
+
+        Parameters
+        ----------
+        carried : Carried, optional
+            What the recording needs to go on from here, should it be stopped yet.
+        """
+        for path, layer in self._layers.items():
+            layer.flush()
+            if layer.capacity != layer.rows:
+                layer.resize(layer.rows)
+            set_attributes(self.folder, path, self.mark.attrs[path])
+            self.mark.done[path] = self.mark.total[path] = layer.rows
+        self.mark.endless, self._metadata = [], None
+        self._save(carried)
+        say_complete(self.folder)
+        self.place.replace()
+        if self.mark.carried:
+            self.mark.carried = {"facts": self.mark.carried["facts"]}
+        self.mark.save(self.folder)
+        Carried.forget(self.folder)
+
+    def _save(self, carried: Carried | None) -> None:
+        """Gather the metadata if they have changed, write the mark, and let the trace appear."""
         if self._metadata != self._shapes():
             consolidate(self.folder)
             self._metadata = self._shapes()
@@ -208,35 +241,7 @@ class TraceAppender:
         self.mark.save(self.folder)
         if carried is not None:
             carried.tidy(self.folder)
-        self._publish()
-
-    def finish(self) -> None:
-        """Say that the trace is complete, and let it take the place of an older one."""
-        if any(self.mark.done[path] < rows for path, rows in self.rows().items()):
-            self.commit()
-        self._publish()  # without a layer nothing was committed
-        for path, layer in self._layers.items():
-            if layer.capacity != layer.rows:
-                layer.resize(layer.rows)
-            set_attributes(self.folder, path, self.mark.attrs[path])
-            self.mark.total[path] = layer.rows
-        self.mark.endless = []
-        consolidate(self.folder)
-        self.mark.save(self.folder)
-        say_complete(self.folder)
-        self.place.replace()
-        if self.mark.carried:
-            self.mark.carried = {"facts": self.mark.carried["facts"]}
-        self.mark.save(self.folder)
-        Carried.forget(self.folder)
-
-    def _publish(self) -> None:
-        """Let the trace appear at its path, where it can be opened from now on."""
-        before = self.folder
         self.place.publish()
-        if self.folder != before:
-            for path, layer in self._layers.items():
-                layer.arrays = {n: open_streamed(self.folder, path, n) for n in layer.arrays}
 
     def _shapes(self) -> list[int]:
         return [layer.capacity for layer in self._layers.values()]
@@ -264,9 +269,9 @@ class TraceAppender:
 
 def _reopened(folder: Path, path: str, mark: Mark, rows: int) -> _Layer:
     """Return a layer of a trace whose writer was stopped, as it was after `rows` steps."""
-    arrays, dims, block = {}, {}, 0
+    arrays, dims, block, there = {}, {}, 0, open_layer(folder, path)
     for name in mark.variables[path]:
-        array = open_streamed(folder, path, name)
+        array = there[name]
         names = tuple(map(str, array.metadata.dimension_names or ()))  # type: ignore[union-attr]
         if schema.TIME in names:
             arrays[name], dims[name] = array, names

@@ -24,7 +24,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 import zarr
-from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
+from zarr.core.metadata import ArrayV3Metadata
+from zarr.dtype import parse_dtype
+from zarr.storage import LocalStore
 
 from everystate import schema
 from everystate.storage.layout import Grid, block_steps, grid
@@ -122,31 +125,37 @@ def create_arrays(
     block : int
         Steps of a block: what has a time axis is written in these.
     """
-    arrays = {}
     labels = {name: v for name, v in variables.items() if name in dataset.coords}
     labels = {name: v for name, v in labels.items() if name not in dataset.dims}
+    nodes: dict[str, Any] = {}
     for name, variable in variables.items():
         own = sorted(label for label, v in labels.items() if set(v.dims) <= set(variable.dims))
         if own and name not in dataset.coords:  # as CF conventions say which are coordinates
             variable = variable.copy(deep=False)
             variable.attrs["coordinates"] = " ".join(own)
-        whole = tuple(max(size, 1) for size in variable.shape)
-        cut = grid(variable, block) if schema.TIME in variable.dims else Grid(whole, whole)
-        with _writing_all():
-            arrays[name] = zarr.create_array(
-                str(folder),
-                name=f"{path}/{name}".strip("/"),
-                shape=variable.shape,
-                dtype=variable.dtype,
-                chunks=cut.chunks,
-                shards=cut.shards if cut.shards != cut.chunks else None,
-                compressors=CODECS,
-                fill_value=_FILL.get(variable.dtype.kind),
-                dimension_names=list(map(str, variable.dims)),
-                attributes=plain(variable.attrs),
-                zarr_format=3,
-            )
-    return arrays
+        nodes[f"{path}/{name}".strip("/")] = _metadata(variable, block)
+    with _writing_all():
+        made: dict[str, Any] = dict(zarr.create_hierarchy(store=LocalStore(folder), nodes=nodes))
+    return {name: made[key] for name, key in zip(variables, nodes, strict=True)}
+
+
+def _metadata(variable: xr.Variable, block: int) -> ArrayV3Metadata:
+    """Return what Zarr says of the array of a variable."""
+    whole = tuple(max(size, 1) for size in variable.shape)
+    cut = grid(variable, block) if schema.TIME in variable.dims else Grid(whole, whole)
+    codecs = BytesCodec(), *CODECS
+    sharded = cut.shards != cut.chunks
+    dtype = parse_dtype(variable.dtype, zarr_format=3)
+    return ArrayV3Metadata(
+        shape=variable.shape,
+        data_type=dtype,
+        chunk_grid={"name": "regular", "configuration": {"chunk_shape": cut.shards}},
+        chunk_key_encoding={"name": "default"},
+        fill_value=_FILL.get(variable.dtype.kind, dtype.default_scalar()),
+        codecs=[ShardingCodec(chunk_shape=cut.chunks, codecs=codecs)] if sharded else codecs,
+        dimension_names=list(map(str, variable.dims)),
+        attributes=plain(variable.attrs),
+    )
 
 
 def plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,6 +169,15 @@ def plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
 def open_streamed(folder: Path, path: str, name: str) -> zarr.Array[Any]:
     """Return an array that `create_arrays` made, to be written."""
     return open_to_write(str(folder), f"{path}/{name}")
+
+
+def open_layer(folder: Path, path: str) -> dict[str, zarr.Array[Any]]:
+    """Return all arrays of a group, to be written."""
+    with _writing_all():
+        group = zarr.open_group(
+            str(folder), path=path.strip("/"), mode="r+", use_consolidated=False
+        )
+        return dict(group.arrays())
 
 
 def open_to_write(store: Any, path: str) -> zarr.Array[Any]:

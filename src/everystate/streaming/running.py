@@ -7,7 +7,7 @@ After each chunk the trace's mark says how far it is complete, and holds the sta
 
 import zlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -198,6 +198,9 @@ class Run:
             if not self.sequence.source.ended:  # else it was stopped behind its last step
                 with self.sequence.framework[1].observe(self.sequence.model, self.recorder):
                     self._run()
+            self.worker.wait()
+            if self.trace is not None:
+                self.trace.last = self._here(self.trace)()
             self.recorder.finish()
         except BaseException:
             with suppress(Exception):  # the first error goes first
@@ -221,14 +224,13 @@ class Run:
             if self.sequence.chunk is None:
                 widths = sum(self.recorder.widths.values())
                 self.sequence.chunk = cutting.chunk_steps(self.sequence.memory, widths)
-            chunk_is_over = self.done % self.sequence.chunk == 0
+            # The last chunk counts in the end, when the trace is complete.
+            chunk_is_over = self.done % self.sequence.chunk == 0 and self.done != source.steps
             pending.append(self._commit() if chunk_is_over else self.worker.submit(_nothing))
             if len(pending) > AHEAD:
                 self.worker.wait(pending.popleft())
             if self.progress is not None:
                 self.progress(self.done, source.steps or self.done)
-        self._commit()  # the last chunk may be a short one
-        self.worker.wait()
 
     def _advance(self, x: Any, output: Any) -> None:
         """Count a piece that was computed; let the steps near its events through."""
@@ -261,18 +263,23 @@ class Run:
         """Let the chunk count once all of it is written."""
         if self.trace is None:
             return self.worker.submit(_nothing)
+        here, commit = self._here(self.trace), self.trace.commit
+        return self.worker.submit(lambda: commit(here()))
+
+    def _here(self, trace: TraceSink) -> Callable[[], Carried]:
+        """Return what tells where the recording stands, once all before is written."""
         arrays: state.Arrays = []
         facts = {**self.facts, "chunk": self.sequence.chunk, "answer": self.sequence.answer}
-        facts["state"] = state.dump(self.state, arrays)
+        facts["state"], step = state.dump(self.state, arrays), self.done
 
-        def commit(sink: TraceSink, step: int) -> None:
+        def here() -> Carried:
             facts["layer_steps"] = dict(self.recorder.steps)
             facts["layer_attrs"] = dict(self.recorder.attrs)
             for name, holder in self.carried.items():
                 facts[name] = state.dump(holder.state(), arrays)
-            sink.commit(step, arrays, facts)
+            return Carried(step, trace.appender.rows(), arrays, facts)
 
-        return self.worker.submit(commit, self.trace, self.done)
+        return here
 
 
 def _nothing() -> None:

@@ -1,8 +1,7 @@
 """`TraceSink`: where recorded steps go, a trace on disk that grows."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -77,6 +76,8 @@ class TraceSink:
         self.place, self.outline, self.reductions = place, outline, reductions
         self.appender = TraceAppender(place, root_attrs(outline.model, [outline.framework]))
         self.commits_itself = commits_itself
+        self.last: Carried | None = None
+        """What is needed to go on from the end, should the recording be stopped there yet."""
         self._begun = place.resumed is not None
 
     def take(self, recorded: Recorded) -> None:
@@ -104,16 +105,16 @@ class TraceSink:
         """Make everything taken so far readable."""
         self.appender.commit()
 
-    def commit(self, step: int, arrays: list[Any], facts: Mapping[str, Any]) -> None:
+    def commit(self, carried: Carried) -> None:
         """Make everything taken so far count, with what is needed to go on from there."""
         if self._begun:
-            self.appender.commit(Carried(step, self.appender.rows(), arrays, facts))
+            self.appender.commit(carried)
 
     def finish(self) -> None:
         """Complete the trace."""
         if self.reductions is not None:
             save_reductions(self.reductions.result(), self.place.folder)
-        self.appender.finish()
+        self.appender.finish(self.last)
 
     def result(self) -> xr.DataTree:
         """Return the trace as far as it has come, from the disk."""
