@@ -335,4 +335,8 @@ def test_a_hundred_thousand_steps_of_512_units(make_trace, opened, tmp_path):
         found = [hover(page, "C, every unit", across + d, up) for d in (-4e-4, 4e-4)]
         assert {tuple(said[:2]) for said in found} == {("300", "77728 to 77951")}
         assert "12.5" in [said[2] for said in found]
+        ticks = "model.below[0].formatter.doFormat([100000, 150000, 1250000], {loc: 0})"
+        written = page.evaluate(f"() => {FIGURES}.map(({{model}}) => {ticks})")
+        assert ["100000", "150000", "1250000"] in written
+        assert not any("e+" in text for texts in written for text in texts)
         assert json.dumps(wrong) == "[]"

@@ -15,7 +15,7 @@ def explore(
         Path | None, typer.Option(help="Folder of another trace, shown beside it.")
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Offer to follow a trace that is still being written.")
+        bool, typer.Option("--follow", help="Follow a trace that is still being written.")
     ] = False,
     port: Annotated[
         int, typer.Option(help="Where to listen; 0: any free port.", min=0, max=65_535)

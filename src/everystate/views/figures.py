@@ -9,6 +9,7 @@ import numpy.typing as npt
 from bokeh.core.properties import value
 from bokeh.models import (
     BasicTicker,
+    BasicTickFormatter,
     BoxAnnotation,
     BoxZoomTool,
     ColorBar,
@@ -104,12 +105,19 @@ def blank(view: View, title: str, height: int) -> figure:
     )
     if view.axis.kind == "label":
         fig.xaxis.formatter = _labels_at(view)
+    elif view.axis.kind == "number":
+        fig.xaxis.formatter = steps_in_full()
     stretch = BoxAnnotation(
         left=0, right=0, visible=False, fill_alpha=0, name=f"stretch-{view.block}"
     )
     stretch.update(line_color=palettes.INK, line_alpha=1, line_dash="dashed", tags=["stretch"])
     fig.add_layout(stretch)
     return fig
+
+
+def steps_in_full() -> BasicTickFormatter:
+    """Write step numbers as people do, 150000: bokeh's own choice is 1.500e+5."""
+    return BasicTickFormatter(power_limit_high=10)
 
 
 def _labels_at(view: View) -> CustomJSTickFormatter:

@@ -34,9 +34,13 @@ def layers(make_layer):
 
 
 @pytest.fixture(scope="module")
-def address(layers, make_trace, make_layer, tmp_path_factory):
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("explorer")
+
+
+@pytest.fixture(scope="module")
+def address(layers, make_trace, make_layer, folder):
     """The explorer's address, while it runs."""
-    folder = tmp_path_factory.mktemp("explorer")
     other = {"enc": make_layer("LSTM", steps=6_000, units=9, seed=55)}
     es.save_trace(make_trace(layers), folder / "run.zarr")
     es.save_trace(make_trace(other), folder / "other.zarr")
@@ -158,6 +162,26 @@ def test_nothing_is_cut_off(page, width):
     page.wait_for_function(f"() => document.documentElement.scrollWidth <= {width}")
     sides = page.evaluate(f"() => {SHOWN}.map(v => v.el.getBoundingClientRect().right)")
     assert max(sides) <= width
+
+
+def test_a_growing_trace_is_followed_until_one_unticks_the_box(
+    page, folder, make_trace, make_layer
+):
+    page.reload()
+    page.wait_for_function(f"() => window.Bokeh && {SHOWN}.length == 2")
+    box = page.get_by_label("Follow the growing trace")
+    assert box.is_checked()
+    grown = {"dec": make_layer("GRU", steps=6_500)}
+    es.save_trace(make_trace(grown), folder / "run.zarr", overwrite=True)
+    page.get_by_text("6,500 steps so far.").wait_for()
+    page.wait_for_function(f"() => ({RANGES})().every(([, end]) => end == 6499.5)")
+    box.uncheck()
+    page.wait_for_timeout(3_000)  # the server is told, and a look that had begun has ended
+    grown = {"dec": make_layer("GRU", steps=7_000)}
+    es.save_trace(make_trace(grown), folder / "run.zarr", overwrite=True)
+    page.wait_for_timeout(5_000)
+    assert page.get_by_text("7,000 steps so far.").count() == 0
+    assert page.wrong == []
 
 
 def test_it_listens_on_this_machine_and_to_its_own_pages_only(address):

@@ -44,6 +44,8 @@ class App:
         self._make_widgets()
         self._make_pictures()
         self._start_work()
+        if self.following.value:
+            self._start_following()
 
     # Controls.
 
@@ -67,7 +69,10 @@ class App:
         self.export = pn.widgets.FileDownload(
             callback=self._file, filename="selection.csv", label="Export", button_type="default"
         )
-        self.following = pn.widgets.Checkbox(name="Follow the growing trace", value=False)
+        # A group of one: Panel's single Checkbox has no label, for the mouse and for readers.
+        boxes = ["Follow the growing trace"]
+        ticked = boxes if session.reopen is not None else []
+        self.following = pn.widgets.CheckBoxGroup(options=boxes, value=ticked)
         self._listen()
 
     def _listen(self) -> None:
@@ -250,10 +255,13 @@ class App:
 
     def _follow(self, event: Any) -> None:
         if event.new:
-            period = round(1000 * self.follow_every)
-            self.follower = pn.state.add_periodic_callback(self._look, period=period)
+            self._start_following()
         else:
             self.follower.stop()
+
+    def _start_following(self) -> None:
+        period = round(1000 * self.follow_every)
+        self.follower = pn.state.add_periodic_callback(self._look, period=period)
 
     def _look(self) -> None:
         try:

@@ -27,7 +27,7 @@ from everystate.analysis.saturation import gate_range
 from everystate.views import palettes
 from everystate.views.explorer.session import Session
 from everystate.views.explorer.source import Source, Stretch, reader
-from everystate.views.figures import LEFT, RIGHT
+from everystate.views.figures import LEFT, RIGHT, steps_in_full
 from everystate.views.time_axis import TimeAxis
 from everystate.views.view import plain
 
@@ -251,7 +251,9 @@ def _equip(figure: Any, session: Session) -> None:
 def _formatter(axis: TimeAxis) -> Any:
     if axis.kind == "datetime":
         return DatetimeTickFormatter()
-    if axis.kind == "number" or axis.size > LABELLED:
+    if axis.kind == "number":
+        return steps_in_full()
+    if axis.size > LABELLED:
         return None
     names = [axis.text(k) for k in range(axis.size)]
     return CustomJSTickFormatter(args={"names": names}, code="return names[Math.round(tick)] ?? ''")
