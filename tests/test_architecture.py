@@ -149,7 +149,7 @@ def loaded_by(code: str, *, path: str = "") -> list[str]:
         capture_output=True,
         text=True,
         check=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(SOURCE.parent), path])},
     )
     return [name for name in json.loads(done.stdout) if name in HEAVY]
 
@@ -297,5 +297,13 @@ def test_each_public_name_is_what_type_checkers_are_told(name: str) -> None:
 
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'recrod'"):
+    with pytest.raises(AttributeError, match="no attribute 'recrod'") as caught:
         everystate.recrod  # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("recrod", everystate)  # "Did you mean: ...?"
+
+
+def test_modules_that_are_public_as_a_whole_are_listed_and_loaded_when_used() -> None:
+    code = "import everystate as es; es.plot.heatmap; es.errors.InputError; es.scale.record_many"
+    assert "matplotlib" not in loaded_by(code)
+    assert {"errors", "plot", "scale"} <= set(dir(everystate))
+    assert everystate.plot.heatmap is import_module("everystate.views.plot").heatmap

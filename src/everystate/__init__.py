@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from everystate import errors as errors
     from everystate import scale as scale
     from everystate.analysis.compare import compare as compare
     from everystate.analysis.diagnose import diagnose as diagnose
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from everystate.streaming.verbs import record as record
     from everystate.streaming.verbs import recording as recording
     from everystate.streaming.verbs import unroll as unroll
+    from everystate.views import plot as plot
     from everystate.views.explorer.serve import explore as explore
     from everystate.views.report import report as report
     from everystate.views.summary import summary as summary
@@ -57,15 +59,22 @@ __all__ = [
 ]
 
 
-_PARTS = ("scale",)
-"""Folders that are public by their own name, and imported when they are first used."""
+_PARTS = {
+    "errors": "everystate.errors",
+    "plot": "everystate.views.plot",
+    "scale": "everystate.scale",
+}
+"""Modules that are public as a whole, and imported when they are first used."""
 
 
 def __getattr__(name: str) -> Any:
     if name in _PARTS:
-        return import_module(f"everystate.{name}")
+        return import_module(_PARTS[name])
     if name not in _PUBLIC:
-        raise AttributeError(f"module 'everystate' has no attribute {name!r}")
+        # With name and obj Python says which one may be meant.
+        raise AttributeError(
+            f"module 'everystate' has no attribute {name!r}", name=name, obj=sys.modules[__name__]
+        )
     return getattr(import_module(_PUBLIC[name]), name)
 
 

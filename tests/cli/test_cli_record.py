@@ -187,7 +187,7 @@ def test_missing_arguments_exit_with_2(run, weights, data):
         (["--dtype", "int8"], "dtype='int8': expected one of float16, float32, float64."),
         (["--layers", "dec"], "no recurrent layer matches 'dec'; the model has: encoder."),
         (["--variables", "q"], "encoder: no variable 'q'; there are"),
-        (["--units", "7"], "encoder: units=[7], but it has 3 units."),
+        (["--units", "7"], "encoder: units=[7], but it has 3 units, 0 to 2."),
         (["--window", "50:60"], "window=slice(50, 60, None) holds none of the 30 steps."),
         (["--nonlinearity", "relu"], "holds no simple RNN"),
     ],
@@ -253,7 +253,8 @@ def test_a_weights_file_that_is_not_there(run, weights, data):
     done = run("record", "weigths.safetensors", data, "-o", "run.zarr")
     assert done.code == 1
     assert (
-        "there is no file weigths.safetensors. Beside it there is weights.safetensors." in done.err
+        "weigths.safetensors: there is no such file or folder. Beside it there is weights."
+        in done.err
     )
 
 

@@ -118,7 +118,7 @@ class TestRuns:
     def test_repr(self):
         rec = recorder()
         run(rec, observed(cases.case("gru"), path="a"), observed(cases.case("gru"), path="b/c"))
-        assert repr(rec) == "<Recorder of Model: 1 runs, layers: a, b/c>"
+        assert repr(rec) == "<Recorder of Model: calls of a (1), b/c (1)>"
 
     def test_joining_calls_that_do_not_fit(self):
         rec = recorder()

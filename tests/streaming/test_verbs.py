@@ -113,7 +113,7 @@ class TestRecord:
         assert progress == [(1, 2)]
 
     def test_an_unknown_layer_is_refused_before_the_model_runs(self, net):
-        with pytest.raises(UnknownLayerError, match=r"'decoder/\*'; the model has: net/lstm"):
+        with pytest.raises(UnknownLayerError, match=r"'decoder\.\*'; the model has: net/lstm"):
             es.record(net, None, select=es.Select(layers="decoder.*"))
 
     def test_an_error_of_the_model_is_its_own_and_nothing_stays_behind(self, net):
@@ -187,8 +187,10 @@ class TestDiscovery:
         with pytest.raises(UnsupportedModelError) as caught:
             es.record(3.5)
         message = str(caught.value)
-        assert message.startswith("no loaded framework knows a builtins.float; asked: ")
+        assert message.startswith("no loaded framework knows an object of type float; asked: ")
         assert NAME in message
+        with pytest.raises(UnsupportedModelError, match="in the place of the model"):
+            es.record(np.zeros((2, 3)), 3.5)
 
     def test_a_file_is_known_by_its_name_and_imports_what_reads_it(self, monkeypatch, tmp_path):
         assert discovery.framework_of_file("run/Weights.SAFETENSORS") == "numpy"

@@ -81,7 +81,7 @@ def framework_of(model: object) -> tuple[str, Framework]:
     if (named := framework_of_file(model)) is not None:
         path = os.fspath(cast(str, model))
         if not any(map(os.path.exists, (path, f"{path}.meta"))):
-            raise ModelNotFoundError(f"{model}: there is no such file or folder.")
+            raise not_found(Path(path))
         return named, _load(named)
     for name, module in _candidates(model):
         asked.append(name)
@@ -91,20 +91,34 @@ def framework_of(model: object) -> tuple[str, Framework]:
         raise UnsupportedModelError(
             f"got the class {model.__qualname__}, expected a model: {model.__qualname__}(...)."
         )
+    raise UnsupportedModelError(
+        f"{_unknown(model, asked)}. Give a model with recurrent layers, or the path of a file that "
+        f"ends in one of {', '.join(FILES)}, or of a SavedModel's folder."
+    )
+
+
+def _unknown(model: object, asked: Sequence[str]) -> str:
+    """Say what it is that no framework knows."""
     if isinstance(model, str | os.PathLike):
-        what = f"{model!r} names no file or folder that holds a model"
-    else:
-        kind = f"{type(model).__module__}.{type(model).__qualname__}"
-        what = f"no loaded framework knows a {kind}; asked: {', '.join(asked)}"
+        return f"{model!r} names no file or folder that holds a model"
+    kind = type(model)
+    own = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    if hasattr(model, "dtype") and hasattr(model, "shape"):
+        return f"got an array, {own}, in the place of the model, which comes first"
+    told = f"no loaded framework knows an object of type {own}; asked: {', '.join(asked)}"
     if isinstance(model, FunctionType):
-        what += (
+        told += (
             ". Nobody can see into a plain function, but for JAX's: record the model that it "
             "calls, `with es.recording(model) as rec:` around the call"
         )
-    raise UnsupportedModelError(
-        f"{what}. Give a model with recurrent layers, or the path of a file that ends in one of "
-        f"{', '.join(FILES)}, or of a SavedModel's folder."
-    )
+    return told
+
+
+def not_found(path: Path) -> ModelNotFoundError:
+    """Return the error for a model's file that is not there; it names those beside it."""
+    beside = sorted(other.name for other in path.parent.glob(f"*{path.suffix}"))[:8]
+    hint = f"Beside it there is {', '.join(beside)}." if beside else "Give the path of the model."
+    return ModelNotFoundError(f"{path}: there is no such file or folder. {hint}")
 
 
 def framework_of_file(model: object) -> str | None:

@@ -1,5 +1,6 @@
 """`Recorder`: takes observations as they come, records them, and joins them into a trace."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -82,9 +83,10 @@ class Recorder:
         """What hands over the steps that observers still hold back; called before `trace`."""
 
     def __repr__(self) -> str:
-        """Say how many runs and which layers were recorded so far."""
-        layers = dict.fromkeys(path for run in self._runs for path in run)
-        return f"<Recorder of {self.model}: {len(self._runs)} runs, layers: {', '.join(layers)}>"
+        """Say how many calls of which layers were recorded so far."""
+        layers = Counter(path for run in self._runs for path, found in run.items() for _ in found)
+        calls = ", ".join(f"{path} ({count})" for path, count in layers.items())
+        return f"<Recorder of {self.model}: {f'calls of {calls}' if calls else 'no call so far'}>"
 
     @contextmanager
     def calling(self, call: Callable[[Sequence[Any]], object]) -> Iterator[None]:

@@ -134,11 +134,11 @@ class Select:
             The message lists the layers that there are.
         """
         known = list(paths)
-        for pattern in self.patterns:
+        for given, pattern in zip(self._named, self.patterns, strict=True):
             if not any(_matches(path, pattern) for path in known):
                 there = ", ".join(known) if known else "none"
                 raise UnknownLayerError(
-                    f"no recurrent layer matches {pattern!r}; the model has: {there}."
+                    f"no recurrent layer matches {given!r}; the model has: {there}."
                 )
 
     def steps(self, path: str, count: int, offset: int | None = None) -> range:
@@ -221,7 +221,8 @@ class Select:
                 )
             if (chosen >= count).any() or (chosen < -count).any():
                 raise SelectionError(
-                    f"{seen.path}: units={self.units!r}, but it has {count} units."
+                    f"{seen.path}: units={self.units!r}, but it has {count} units, 0 to "
+                    f"{count - 1}."
                 )
             chosen = chosen.astype(np.int64) % count
         if not chosen.size:

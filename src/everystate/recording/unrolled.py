@@ -71,7 +71,8 @@ class States(Mapping[str, LayerStates]):
         return [*super().__dir__(), *only]
 
     def __repr__(self) -> str:
-        return f"States({self._layers})"
+        layers = "".join(f"\n  {name}: {states!r}" for name, states in self.items())
+        return f"States({layers}\n)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,3 +95,17 @@ class Unrolled:
     final_state: Any
     states: States
     lengths: Array | None = None
+
+    def __repr__(self) -> str:
+        outputs, final = _shape(self.outputs), _shape(self.final_state)
+        lengths = "" if self.lengths is None else f", lengths={_shape(self.lengths)}"
+        return f"Unrolled(outputs: {outputs}, final_state: {final}{lengths}, states={self.states})"
+
+
+def _shape(value: Any) -> str:
+    """Return the shapes of a nested structure of arrays, as text."""
+    if hasattr(value, "shape"):
+        return str(tuple(value.shape))
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_shape, value))}]"
+    return type(value).__name__

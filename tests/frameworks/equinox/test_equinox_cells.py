@@ -225,6 +225,8 @@ def test_bad_input(model):
         es.unroll(model.cell, [1.0, 2.0])
     with pytest.raises(UnsupportedModelError, match=r"one cell, got Model.*unroll\(model\.cell"):
         es.unroll(model, X)
+    with pytest.raises(TypeError, match="missing a required argument: 'hidden'"):
+        es.record(model.cell, X[0])
     with pytest.raises(UnknownLayerError, match="'decoder'; the model has: cell"):
         es.record(model, X[0], select=es.Select("decoder"))
     with pytest.raises(UnsupportedModelError, match="give the state before the first step"):

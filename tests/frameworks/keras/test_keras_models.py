@@ -174,6 +174,7 @@ def test_a_changed_loop_is_noticed():
             r"expected \(None, None, 4\)\. It has 5 features where the model takes 4\.",
         ),
         (np.array([["a"]]), InputTypeError, "expected real numbers"),
+        (np.zeros((B, T, D)).tolist(), InputTypeError, "a list of numbers, expected an array"),
         (np.zeros((B, 0, D), "f4"), InputError, "nothing to record"),
     ],
 )

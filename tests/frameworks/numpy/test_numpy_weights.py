@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 import everystate as es
-from everystate.errors import UnknownLayerError, UnsupportedModelError, WeightsError
+from everystate.errors import (
+    ModelNotFoundError,
+    UnknownLayerError,
+    UnsupportedModelError,
+    WeightsError,
+)
 from everystate.frameworks.numpy import load
 from everystate.testing import importorskip
 
@@ -175,9 +180,13 @@ def test_a_nonlinearity_where_there_is_no_simple_rnn(write, model):
 
 def test_a_file_that_is_not_there(tmp_path, write, model):
     write(model("gru").tensors)
-    refused(tmp_path / "wieghts.safetensors", "there is no file", "there is weights.safetensors")
-    (tmp_path / "sub").mkdir()
-    refused(tmp_path / "sub" / "w.safetensors", "there is no file", "Give the path")
+    for read in (load, lambda path: es.record(path, np.zeros((2, 3)))):
+        with pytest.raises(
+            ModelNotFoundError, match=r"no such file or folder\. Beside it there is weights"
+        ):
+            read(tmp_path / "wieghts.safetensors")
+        with pytest.raises(FileNotFoundError, match=r"no such file or folder\. Give the path"):
+            read(tmp_path / "sub" / "w.safetensors")
 
 
 def test_a_folder(tmp_path):

@@ -309,6 +309,8 @@ def test_what_comes_back_is_pleasant_to_use():
     assert list(out.states) == ["layer_0", "layer_1"]
     assert torch.equal(out.states["layer_0"].c, out.states["layer_0"]["c"])
     assert "c: (5, 3, 6)" in repr(out.states)
+    assert repr(out).startswith("Unrolled(outputs: (5, 3, 6), final_state: [(2, 3, 6), (2, 3, 6)]")
+    assert len(repr(out)) < 500
     assert {"c", "initial_h"} <= set(dir(out.states["layer_0"]))
     with pytest.raises(AttributeError, match=r"which layer's c\? Try states\['layer_0'\]"):
         _ = out.states.c

@@ -111,13 +111,16 @@ def _names_in(code: CodeType) -> Iterator[str]:
 def _watch() -> Callable[..., Any]:
     calls: dict[str, Call] = {}
 
-    def watch(path: str, run: Any, cell: Any, x: Any, state: Any, **kwargs: Any) -> Any:
+    def watch(path: str, run: Any, cell: Any, *args: Any, **kwargs: Any) -> Any:
+        given = inspect.signature(run).bind(*args, **kwargs)  # what lacks is told as Equinox does
+        x, state, *rest = given.args
         if path not in calls:
             calls[path] = call_of(path, type(cell).__mro__[1])
         call = calls[path]
         for name in WEIGHTS:
             tag(getattr(cell, name, None), call, "weight", name)
-        result = run(tag(x, call, "input", "x"), tag_all(state, call, "before"), **kwargs)
+        x, before = tag(x, call, "input", "x"), tag_all(state, call, "before")
+        result = run(x, before, *rest, **given.kwargs)
         state = state_of(result, call)
         after = tag_all(state, call, "after")
         return after if state is result else (result[0], after)

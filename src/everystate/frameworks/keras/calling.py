@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras.src.models.functional import Functional
 
-from everystate.errors import InputError
+from everystate.errors import InputError, InputTypeError
 from everystate.frameworks.keras.backend import without_gradients
 from everystate.frameworks.keras.finding import leaves, recurrent_layers
 from everystate.frameworks.keras.loading import SUFFIXES, opened
@@ -67,6 +67,11 @@ def call(model: Any, inputs: Sequence[Any]) -> object:
 
 def _check(x: Any, expected: Any) -> None:
     """Check an input's dtype, and its rank and features where the model says what it expects."""
+    parts = keras.tree.flatten(x) if isinstance(x, list | tuple) else []
+    if any(isinstance(part, int | float) for part in parts):
+        raise InputTypeError(
+            "the input is a list of numbers, expected an array. Try np.asarray(x, 'float32')."
+        )
     if isinstance(x, np.ndarray):
         check_numbers(x)
     got, wanted = getattr(x, "shape", None), getattr(expected, "shape", None)

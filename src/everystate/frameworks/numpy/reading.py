@@ -16,6 +16,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
 from everystate.errors import WeightsError
+from everystate.recording.discovery import not_found
 
 SUFFIX: Final = ".safetensors"
 FLOATS: Final = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -95,7 +96,7 @@ class WeightsFile:
         try:
             opened = safe_open(self.path, framework="np")
         except FileNotFoundError as error:
-            raise WeightsError(f"there is no file {self.path}. {_beside(self.path)}") from error
+            raise not_found(self.path) from error
         except OSError as error:
             raise WeightsError(
                 f"{self.path} cannot be read: {error}. Expected a {SUFFIX} file."
@@ -115,8 +116,3 @@ def listed(names: Any, most: int = 8) -> str:
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return (", ".join(map(str, names[:most])) or "none") + more
-
-
-def _beside(path: Path) -> str:
-    found = sorted(p.name for p in path.parent.glob(f"*{SUFFIX}"))
-    return f"Beside it there is {listed(found)}." if found else "Give the path of the weights."

@@ -31,7 +31,10 @@ def check_input(path: str, module: nn.Module, x: Any) -> None:
     """
     data = x.data if isinstance(x, PackedSequence) else x
     if not isinstance(data, Tensor):
-        raise InputTypeError(f"{path}: got {type(x).__name__}, expected a tensor.")
+        got = "no input" if x is None else f"a {type(x).__name__}"
+        raise InputTypeError(
+            f"{path}: got {got}, expected a tensor or NumPy array. Try torch.as_tensor(x)."
+        )
     _check_shape(path, module, x)
     weight = _a_weight(module)
     if weight.device.type == "meta":

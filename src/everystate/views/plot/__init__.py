@@ -1,4 +1,4 @@
-"""Static figures for papers, drawn with matplotlib: ``from everystate.views import plot``.
+"""Static figures for papers, drawn with matplotlib: ``es.plot.heatmap(layer, "c")``.
 
 Each takes one layer of a trace (the timeline: a diagnosis) and an ``ax``, draws into it, and
 returns it. What it draws is prepared first, as a dataset that can be read without drawing it.
