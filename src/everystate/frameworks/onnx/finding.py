@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import onnx
 
@@ -15,6 +16,8 @@ from everystate.frameworks.onnx.naming import Named, name_of, paths
 from everystate.frameworks.onnx.nodes import FAMILY, directions
 from everystate.frameworks.onnx.recurrent import is_recurrent, time_first
 from everystate.frameworks.onnx.written import OPS, Written, written_in
+
+WAYS: Final = {False: "forward", True: "backward"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +91,12 @@ def _add_written(
 
 
 def _paired(layers: Sequence[Written]) -> list[Written]:
-    """Return layers of which one that reads backwards shares a path with the one before it."""
+    """Return layers of which one that reads backwards shares a path with one beside it."""
     found: list[Written] = []
     for layer in layers:
         if found and _beside(found[-1], layer):
-            found[-1] = replace(found[-1], way="forward")
-            found.append(replace(layer, way="backward", key=found[-1].weights))
+            key = found[-1].weights
+            found[-1:] = [replace(w, way=WAYS[w.reverse], key=key) for w in (found[-1], layer)]
         else:
             found.append(layer)
     return found
@@ -101,7 +104,7 @@ def _paired(layers: Sequence[Written]) -> list[Written]:
 
 def _beside(one: Written, other: Written) -> bool:
     alike = (_module(one), len(one.steps)) == (_module(other), len(other.steps))
-    return alike and other.reverse and not (one.reverse or one.way)
+    return alike and one.reverse != other.reverse and not one.way
 
 
 def _named(found: Found, k: int, within: int | None) -> Named:

@@ -11,10 +11,12 @@ from everystate.frameworks.onnx.files import Source, attributes
 from everystate.frameworks.onnx.graph import Scope
 from everystate.recording.recognition import ADDITIONS, FoundCell, Net, Op, recognised
 
-PRODUCTS: Final = ("MatMul", "Gemm")
+PRODUCTS: Final = ("MatMul", "Gemm", "MatMulInteger", "DynamicQuantizeMatMul", "FusedMatMul")
 FACTORS: Final = 2
 """Of a product; a Gemm has a bias too."""
 RESHAPED: Final = ("Identity", "Squeeze", "Unsqueeze", "Reshape", "SplitToSequence")
+ROUNDED: Final = "DynamicQuantizeLinear"
+"""What a quantised product reads in place of a value."""
 ACTIVATIONS: Final = ("Tanh", "Relu", "Sigmoid", "Softsign", "Softplus", "HardSigmoid")
 READING: Final = ("Gather", "Slice", "Split", "SequenceAt")
 """What takes a step off a sequence."""
@@ -75,9 +77,9 @@ class Reader:
         """All states, behind which is another step."""
 
     def same(self, value: object) -> str:
-        """Return what a value was before its axes of one were added or removed."""
+        """Return what a value was before axes of one were added or removed, or it was rounded."""
         op = self.net.producer.get(value)
-        while op is not None and op.type in RESHAPED:
+        while op is not None and op.type in (*RESHAPED, ROUNDED):
             value = op.inputs[0]
             op = self.net.producer.get(value)
         return str(value)
@@ -114,7 +116,8 @@ class Reader:
             before = others.get(self.same(data))
             if before is None or before.cell.op.type != step.cell.op.type:
                 continue
-            if weight in before.weights or not before.weights:
+            folded = before.weights.keys() < step.weights.keys()
+            if weight in before.weights or folded:
                 return replace(step, before={"h": data}, recurrent=weight)
         return step
 
@@ -208,8 +211,13 @@ class Reader:
                 continue
             seen.add(id(op))
             yield op, value
-            if op.type not in PRODUCTS and (not sums or op.type in (*ADDITIONS, *RESHAPED)):
+            if op.type not in PRODUCTS and (not sums or self._adds(op)):
                 waiting += [v for v in op.inputs if v not in until]
+
+    def _adds(self, op: Op) -> bool:
+        """Whether an op hands on a sum, or scales a product of whole numbers."""
+        scales = op.type == "Mul" and any(self.net.made_by(v, "Cast") for v in op.inputs)
+        return scales or op.type in (*ADDITIONS, *RESHAPED, "Cast")
 
     def read(self, step: Step, recurrent: str | None) -> tuple[str, int] | None:
         """Return the sequence that a step's input is a part of, and which part, if that is told."""
