@@ -103,10 +103,14 @@ class Observation:
         return tuple(dict.fromkeys((*replayable, *self.observed)))
 
     @property
+    def known_gates(self) -> tuple[str, ...]:
+        """The gates of the cell, also of one that was recognised in a graph."""
+        return self.cell.gates if self.cell else GATES.get(str(self.attrs.get("cell")), ())
+
+    @property
     def gates(self) -> tuple[str, ...]:
-        """The gates among `variables`, also those of a graph whose cell was recognised."""
-        known = self.cell.gates if self.cell else GATES.get(str(self.attrs.get("cell")), ())
-        return tuple(gate for gate in known if gate in self.variables)
+        """The gates among `variables`."""
+        return tuple(gate for gate in self.known_gates if gate in self.variables)
 
     @property
     def replayable(self) -> bool:

@@ -318,9 +318,9 @@ def odd_variables(recorded: Recorded) -> list[str]:
 
     Not the gates of a layer that skipped steps: they are NaN there on purpose.
     """
-    cell, skipped = recorded.seen.cell, schema.SKIPPED_ATTR in recorded.attrs
+    skipped = schema.SKIPPED_ATTR in recorded.attrs
     looked_at = dict(recorded.variables)
-    for gate in cell.gates if cell and skipped else ():
+    for gate in recorded.seen.known_gates if skipped else ():
         looked_at.pop(gate, None)
     return [n for n, a in looked_at.items() if _odd(a, recorded.steps, recorded.lengths)]
 

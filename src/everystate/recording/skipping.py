@@ -72,8 +72,7 @@ def blanked(
     a: npt.NDArray[np.generic], name: str, seen: Observation, steps: range
 ) -> npt.NDArray[np.generic]:
     """Return a variable at some steps, in order of time, with no gate where a step was skipped."""
-    gates = seen.cell.gates if seen.cell else ()
-    if seen.skipped is not None and name in gates:
+    if seen.skipped is not None and name in seen.known_gates:
         a[seen.skipped[np.asarray(steps, dtype=np.int64)]] = np.nan
     return a
 

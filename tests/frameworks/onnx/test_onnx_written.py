@@ -227,14 +227,28 @@ def test_steps_written_out_are_not_cut_in_time():
         stream(proto).step(feeds["x"], None)
 
 
-def gru_in_loop(layer, *, more=False):
-    """A Loop over the steps of a GRU, its state carried; perhaps beside a sum of its states."""
+def chosen(write, new, old, how):
+    """The new state where the mask says so, as TensorFlow's converter writes it."""
+    if how == "where":
+        return write("Where", "m", new, old)
+    rest = write("Cast", write("Not", "m"), to=onnx.TensorProto.FLOAT)
+    kept = write("Mul", old, rest)
+    return write("Add", write("Mul", write("Cast", "m", to=onnx.TensorProto.FLOAT), new), kept)
+
+
+def gru_in_loop(layer, *, more=False, mask=None, how=""):
+    """A Loop over the steps of a GRU, its state carried; beside a sum, or its last output."""
     write = Writer("model/gru/while/gru_cell")
+    state = "model_gru_while_placeholder_2:0"
     x = write("Gather", "x", "i", axis=0)
-    h = write.gru(x, "model_gru_while_placeholder_2:0", blended=False)
-    carried = [("model_gru_while_placeholder_2:0", h)]
+    h = new = write.gru(x, state, blended=False)
+    carried = {}
+    if mask is not None:
+        write.nodes.append(helper.make_node("Gather", ["mask", "i"], ["m"], axis=0))
+        h, carried["out"] = chosen(write, new, state, how), chosen(write, new, "out", how)
     if more:
-        carried.append(("sum", write("Add", "sum", h)))
+        carried["sum"] = write("Add", "sum", h)
+    carried[state] = h
     nodes = [*write.nodes, helper.make_node("Identity", ["go"], ["go_on"])]
     body = helper.make_graph(
         nodes,
@@ -242,22 +256,46 @@ def gru_in_loop(layer, *, more=False):
         [
             models.value("i", [], "l"),
             models.value("go", [], "?"),
-            *(models.value(name, [B, U]) for name, _ in carried),
+            *(models.value(name, [B, U]) for name in carried),
         ],
-        [models.value("go_on", [], "?"), *(models.value(after, [B, U]) for _, after in carried)],
+        [models.value("go_on", [], "?"), *(models.value(v, [B, U]) for v in carried.values())],
     )
-    begins = ["h_0"] * len(carried)
     loop = helper.make_node(
         "Loop",
-        ["trips", "", *begins],
-        ["h_n", "sum_n"][: len(carried)],
+        ["trips", "", *["h_0"] * len(carried)],
+        [f"{name}_n" for name in carried],
         body=body,
         name="model/gru/while_loop",
     )
     tensors = {**stored(layer), **write.tensors, "trips": np.array(T)}
+    if mask is not None:
+        tensors["mask"] = mask[..., None]
     inputs = [models.value("x", [T, B, D]), models.value("h_0", [B, U])]
-    proto = models.model([loop], inputs, [models.value("h_n", None)], tensors)
+    proto = models.model([loop], inputs, [models.value(f"{state}_n", None)], tensors)
     return proto, {"x": layer.arrays["X"], "h_0": layer.arrays["initial_h"][0]}
+
+
+@pytest.mark.parametrize("how", ["where", "sum"])
+def test_a_mask_skips_steps_of_a_row(how):
+    layer = models.node("gru", reset="after")
+    mask = np.random.default_rng(2).random((T, B)) < 0.6
+    proto, feeds = gru_in_loop(layer, mask=mask, how=how)
+    trace = run(proto, feeds)
+    h = layer.arrays["initial_h"][0].astype(float)
+    expected = {name: np.full((B, T, U), np.nan) for name in "hrzn"}
+    for row in range(B):
+        taken = np.flatnonzero(mask[:, row])
+        part = layer.parts[0].with_(x=layer.parts[0].x[taken])
+        steps = models.replace(layer, parts=(part,)).expected("gru")["gru"]
+        for name in "hrzn":
+            expected[name][row, taken] = steps[name][row]
+        for t in np.flatnonzero(~mask[:, row]):
+            expected["h"][row, t] = expected["h"][row, t - 1] if t else h[row]
+    models.assert_trace(trace, {"model/gru": {**expected, "initial_h": h}})
+    assert trace["model/gru"].attrs["skipped_steps"] == int((~mask).sum())
+    wrong = {**expected, "h": np.where(mask.T[..., None], expected["h"], np.nan)}
+    with mutations.must_be_noticed("states of skipped steps that are not carried over"):
+        models.assert_trace(trace, {"model/gru": {**wrong, "initial_h": h}})
 
 
 def test_a_cell_in_a_loop_shows_its_gates_in_place_of_what_is_carried():

@@ -11,7 +11,8 @@ from everystate.errors import UnsupportedModelError
 from everystate.frameworks.onnx import quantised
 from everystate.frameworks.onnx.files import Source
 from everystate.frameworks.onnx.graph import LOOPS, OWN_DOMAINS, Scope
-from everystate.frameworks.onnx.loops import carried_by, is_loop
+from everystate.frameworks.onnx.looping import carried_by
+from everystate.frameworks.onnx.loops import is_loop
 from everystate.frameworks.onnx.naming import Named, name_of, paths
 from everystate.frameworks.onnx.nodes import FAMILY, directions
 from everystate.frameworks.onnx.recurrent import is_recurrent, time_first

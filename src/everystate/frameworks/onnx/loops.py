@@ -1,6 +1,6 @@
 """``Scan`` and ``Loop``: the values that a body carries from one iteration to the next."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,7 +11,6 @@ from onnx import TensorProto
 from everystate.frameworks.onnx.files import Tensor, attributes
 from everystate.frameworks.onnx.graph import LOOPS, OWN_DOMAINS, Exposure, Scope, Value
 from everystate.frameworks.onnx.naming import readable
-from everystate.frameworks.onnx.written import Written
 from everystate.recording.observation import Observation
 
 WHOLE: Final = (TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
@@ -68,41 +67,6 @@ def carried(node: onnx.NodeProto) -> list[Carried]:
         kind = value.type.tensor_type.elem_type
         found.append(Carried(value.name, node.input[skipped + k], after, skipped + k, k, kind))
     return [state for state in found if state.after != state.name]
-
-
-def carried_by(node: onnx.NodeProto, layers: Sequence[Written]) -> tuple[list[Written], bool]:
-    """Return the layers whose states a loop carries, and whether it carries nothing else.
-
-    Parameters
-    ----------
-    node : onnx.NodeProto
-        The loop.
-    layers : sequence of Written
-        Those in its body.
-
-    Returns
-    -------
-    layers : list of Written
-        With the names of the states before each step.
-    alone : bool
-        Whether they are all that is carried, whole numbers apart.
-    """
-    states = {state.after: state.name for state in carried(node) if state.kind not in WHOLE}
-    found = [begun for layer in layers if (begun := _begun(layer, states))]
-    own = {value for layer in found for value in layer.steps[0].after.values()}
-    return found, own == states.keys()
-
-
-def _begun(layer: Written, states: Mapping[str, str]) -> Written | None:
-    """Return a layer whose step begins with what a loop carries; None if it does not."""
-    step = layer.steps[0]
-    if len(layer.steps) > 1 or not states.keys() >= {*step.after.values()}:
-        return None
-    before = {name: states[after] for name, after in step.after.items()}
-    told = step.before.get(step.carried)
-    if before[step.carried] not in ([told] if told else step.weights.values()):
-        return None
-    return replace(layer, steps=[replace(step, before=before)])
 
 
 @dataclass(frozen=True, eq=False)

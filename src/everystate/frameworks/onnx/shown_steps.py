@@ -4,7 +4,7 @@ States and gates are the very values that the model computes: none is replayed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,11 +29,14 @@ class ShownSteps:
         Where states and gates of each step are found, by name.
     initial : mapping
         Where each state before the first step is found, as far as the graph tells.
+    mask : Value, optional
+        Where it is found which rows take a step. None: all do.
     """
 
     written: Written
     steps: Sequence[Mapping[str, Value]]
     initial: Mapping[str, Value]
+    mask: Value | None = None
 
     @property
     def path(self) -> str:
@@ -60,7 +63,17 @@ class ShownSteps:
         steps = [{n: v.calls(results, loops) for n, v in step.items()} for step in self.steps]
         initial = {n: v.calls(results, loops) for n, v in self.initial.items()}
         for run in _runs(steps[-1], initial, int(np.prod(loops, dtype=int))):
-            yield self._observation(steps, initial, run)
+            seen = self._observation(steps, initial, run)
+            yield (
+                seen
+                if self.mask is None
+                else self._masked(seen, self.mask.calls(results, loops), run)
+            )
+
+    def _masked(self, seen: Observation, mask: Calls, run: range) -> Observation:
+        """Return an observation that knows which steps were skipped."""
+        taken = [np.broadcast_to(mask[k].reshape(-1), seen.batch) for k in run]
+        return replace(seen, skipped=~np.stack(taken))
 
     def _observation(
         self, steps: Sequence[Mapping[str, Calls]], initial: Mapping[str, Calls], run: range
@@ -123,4 +136,5 @@ def show_steps(written: Written, exposure: Exposure) -> ShownSteps:
         for step in written.steps
     ]
     initial = {n: exposure.value(scope, v) for n, v in first.before.items()}
-    return ShownSteps(written, steps, initial)
+    mask = exposure.value(scope, written.mask) if written.mask else None
+    return ShownSteps(written, steps, initial, mask)

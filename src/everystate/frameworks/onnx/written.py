@@ -38,6 +38,8 @@ class Written:
         Which of two directions it is.
     key : str
         What tells its weights from others', if it shares them with another direction.
+    mask : str
+        What says of each row whether it takes the step; else its states are carried over.
     """
 
     scope: Scope
@@ -46,6 +48,7 @@ class Written:
     path: str = ""
     way: str = ""
     key: str = ""
+    mask: str = ""
 
     @property
     def family(self) -> str:
