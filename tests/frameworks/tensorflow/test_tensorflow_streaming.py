@@ -154,6 +154,19 @@ def test_what_else_is_fed(x, tmp_path):
         es.record(graph, {"input": x, **others}, store=tmp_path / "run.zarr")
 
 
+def test_what_lengths_depend_on_is_found_out_once(x, tmp_path, monkeypatch):
+    asked: list[str] = []
+
+    def walk(graph: Any, layer: Any, real: Any = streaming._fed) -> Any:
+        asked.append(layer.path)
+        return real(graph, layer)
+
+    monkeypatch.setattr(streaming, "_fed", walk)
+    others = {"keep": 0.5, "lengths": [T, T], "begins": np.zeros((B, 4), "float32")}
+    es.record(frozen(fed), {"x": x, **others}, store=tmp_path / "run.zarr", chunk=16)
+    assert asked == ["rnn/gru_cell"]
+
+
 def both_ways(x: Any) -> Any:
     cells = rnn_cell.GRUCell(4), rnn_cell.GRUCell(4)
     return v1.nn.bidirectional_dynamic_rnn(*cells, x, dtype=tf.float32)[0][1]

@@ -59,6 +59,7 @@ class _Chunks:
     name: str | None
     others: Mapping[str, Any]
     axis: int | None = None
+    _behind: dict[str, list[str]] | None = None
 
     def step(self, x: Any, state: State | None) -> tuple[Values, State]:
         """Run one chunk; return all states and gates, and the states of all layers after it."""
@@ -115,9 +116,15 @@ class _Chunks:
 
     def _lengths(self, observed: Observed) -> list[str]:
         """Return the placeholders that are fed lengths."""
-        graph, layers = observed.tapped
-        behind = dict.fromkeys(name for layer in layers for name in _fed(graph, layer))
+        behind = dict.fromkeys(name for names in self._fed(observed).values() for name in names)
         return [name for name in behind if self._holds_lengths(name)]
+
+    def _fed(self, observed: Observed) -> dict[str, list[str]]:
+        """Return the placeholders that each layer's lengths depend on, found out once."""
+        if self._behind is None:
+            graph, layers = observed.tapped
+            self._behind = {layer.path: list(_fed(graph, layer)) for layer in layers}
+        return self._behind
 
     def _holds_lengths(self, name: str) -> bool:
         given = np.asarray(self.others.get(name))
@@ -130,7 +137,7 @@ class _Chunks:
                 raise UncuttableError(
                     f"{layer.path} reads backwards: it begins at the end of the sequence."
                 )
-            if not all(map(self._holds_lengths, _fed(observed.tapped[0], layer))):
+            if not all(map(self._holds_lengths, self._fed(observed)[layer.path])):
                 raise UncuttableError(f"{layer.path} ends each row at a length of its own.")
 
 
