@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import product
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import xarray as xr
 import zarr
@@ -17,8 +18,31 @@ from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import LocalStore
 
 from everystate import schema
-from everystate.errors import CorruptTraceError, TraceFormatError
+from everystate.errors import CorruptTraceError, EverystateError, TraceFormatError
 from everystate.storage.mark import Mark
+
+DAMAGE: Final = (OSError, ValueError, TypeError, LookupError, RuntimeError)
+"""What Zarr and xarray raise of metadata that are no metadata."""
+
+
+@contextmanager
+def damage_told(place: object, what: str = "trace") -> Iterator[None]:
+    """Say of what is raised in a block that opens metadata that these are damaged.
+
+    Raises
+    ------
+    CorruptTraceError
+        In place of what is not an error of ours already.
+    """
+    try:
+        yield
+    except EverystateError:
+        raise
+    except DAMAGE as error:
+        raise CorruptTraceError(
+            f"{place}: the metadata of the {what} are damaged: {error}. Restore the folder from a "
+            "copy, or record again."
+        ) from error
 
 
 class CheckedStore(xr.backends.ZarrStore):

@@ -13,12 +13,11 @@ from xarray.coders import CFDatetimeCoder
 from everystate import schema
 from everystate.errors import (
     CorruptTraceError,
-    EverystateError,
     IncompleteTraceError,
     SelectionError,
     TraceFormatError,
 )
-from everystate.storage.checked import CheckedStore, missing_files, where
+from everystate.storage.checked import CheckedStore, damage_told, missing_files, where
 from everystate.storage.identify import Incomplete, root_attrs
 from everystate.storage.lock import is_being_written
 from everystate.storage.lossy import decoded
@@ -84,17 +83,10 @@ def open_trace(path: str | os.PathLike[str], *, incomplete: Incomplete = "error"
         _check_plain(folder, attrs, incomplete)
     elif not attrs.get(schema.COMPLETE_ATTR):
         _check_progress(folder, mark, incomplete)
-    try:
+    with damage_told(folder):
         datasets = _datasets(folder, mark)
         _check_steps(folder, datasets)
         return xr.DataTree.from_dict(datasets)
-    except EverystateError:
-        raise
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
-        raise CorruptTraceError(
-            f"{folder}: the metadata of the trace are damaged: {error}. Restore the folder from a "
-            "copy, or record again."
-        ) from error
 
 
 def _check_plain(folder: Path, attrs: Mapping[str, Any], incomplete: Incomplete) -> None:

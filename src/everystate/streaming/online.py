@@ -1,6 +1,6 @@
 """`recording_online`: a stream that somebody else drives, written while it goes on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -25,36 +25,25 @@ from everystate.streaming.sink import Outline, TraceSink
 class OnlineRecorder(StreamRecorder):
     """Records the calls that its user makes; hears from them what the events are.
 
-    Parameters
+    Attributes
     ----------
-    model, framework, select, sinks, labels
-        As of `StreamRecorder`.
-    windows : Windows, optional
+    windows : Windows or None
         What keeps the steps near events alone. None: all steps are kept.
+    layers : list of str or None
+        Where to put the leaf paths of all layers once the first call is over, if anywhere.
     """
 
-    def __init__(
-        self,
-        model: str,
-        framework: str,
-        select: Select,
-        sinks: Sequence[Sink],
-        labels: tuple[Labels, Labels] = (None, None),
-        windows: Windows | None = None,
-    ) -> None:
-        super().__init__(model, framework, select, sinks, labels)
-        self.windows = windows
-        self.layers: list[str] | None = None
-        """Where to put the leaf paths of all layers once the first call is over, if anywhere."""
-        self._first: list[tuple[Observation, bool]] = []
-        self._told: list[int] = []
-        self._known = 0
-        """Events before this step are decided on."""
+    windows: Windows | None = None
+    layers: list[str] | None = None
+    _first: tuple[tuple[Observation, bool], ...] = ()
+    _told: tuple[int, ...] = ()
+    _known = 0
+    """Events before this step are decided on."""
 
     def observe(self, seen: Observation, *, goes_on: bool = False) -> None:
         """Record further steps of one layer; hold those of a first call that tells the layers."""
         if self.layers is not None and self._in_run:
-            self._first.append((seen, goes_on))
+            self._first += ((seen, goes_on),)
         else:
             super().observe(seen, goes_on=goes_on)
 
@@ -65,7 +54,7 @@ class OnlineRecorder(StreamRecorder):
             self.layers = None
         for seen, goes_on in self._first:
             super().observe(seen, goes_on=goes_on)
-        self._first = []
+        self._first = ()
         super().end_run()
 
     def event(self, *steps: int) -> None:
@@ -93,7 +82,7 @@ class OnlineRecorder(StreamRecorder):
                     f"event({step}): expected one of the steps {self._known} to {so_far - 1}. "
                     "Those before are decided on, once the model is called again: tell at once."
                 )
-            self._told.append(int(step))
+            self._told += (int(step),)
 
     def score(self, x: Any, y: Any) -> None:
         """Have ``score=`` of `Around` tell the events of the call that was made just now.
@@ -112,7 +101,7 @@ class OnlineRecorder(StreamRecorder):
         if around.score is None:
             raise SelectionError("score(): say how, around=es.Around(..., score=...).")
         self.wait()
-        self._told += around.events(x, y, self._known, self._so_far).tolist()
+        self._told += tuple(around.events(x, y, self._known, self._so_far).tolist())
 
     @property
     def reductions(self) -> xr.DataTree:
@@ -165,7 +154,7 @@ class OnlineRecorder(StreamRecorder):
         if around.steps is not None:
             events = around.events(None, None, self._known, stop)
         self.windows.decide(events, stop)
-        self._told, self._known = [], stop
+        self._told, self._known = (), stop
 
     def _around(self, what: str) -> Any:
         if self.windows is None:
@@ -211,8 +200,8 @@ def recording_online(
             sink = TraceSink(place, outline, commits_itself=True, reductions=reductions)
             windows = None if around is None else Windows(sink, around)
             sinks.insert(0 if outline.full else 1, windows or sink)
-        recorder = OnlineRecorder(model_name(model), name, select, sinks, labels, windows)
-        recorder.layers = layers if known is None else None
+        recorder = OnlineRecorder(model_name(model), name, select, sinks, labels)
+        recorder.windows, recorder.layers = windows, layers if known is None else None
         try:
             call = partial(framework.call, model)
             with framework.observe(model, recorder), recorder.calling(call):

@@ -12,12 +12,11 @@ from zarr.core.metadata import ArrayV3Metadata
 from everystate import schema
 from everystate.errors import (
     CorruptTraceError,
-    EverystateError,
     IncompleteTraceError,
     TraceFormatError,
     TraceNotFoundError,
 )
-from everystate.storage.checked import CheckedStore, where
+from everystate.storage.checked import CheckedStore, damage_told, where
 from everystate.storage.shared.manifest import MARKS, Plan, ShardMark, load_marks
 from everystate.storage.shared.reductions import root_of
 from everystate.storage.shared.root import Root
@@ -51,7 +50,7 @@ def open_shared(path: str | os.PathLike[str], *, trim: bool) -> xr.DataTree:
             f"{root}: holds reductions alone, no steps. Read them with "
             f"es.open_reductions({str(root)!r})."
         )
-    try:
+    with damage_told(root):
         datasets = _datasets(root)
         if plan is not None:
             datasets = {path: _in_order(each, path, plan) for path, each in datasets.items()}
@@ -59,14 +58,7 @@ def open_shared(path: str | os.PathLike[str], *, trim: bool) -> xr.DataTree:
             datasets = {path: _done_rows(each, plan, marks) for path, each in datasets.items()}
         if plan is not None and root.folder is not None:
             _check_files(root, plan, datasets)
-    except EverystateError:
-        raise
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
-        raise CorruptTraceError(
-            f"{root}: the metadata of the trace are damaged: {error}. Restore it from a copy, or "
-            "record again."
-        ) from error
-    return xr.DataTree.from_dict(datasets)
+        return xr.DataTree.from_dict(datasets)
 
 
 def open_shared_reductions(path: str | os.PathLike[str], *, trim: bool) -> xr.DataTree:
@@ -75,7 +67,7 @@ def open_shared_reductions(path: str | os.PathLike[str], *, trim: bool) -> xr.Da
     plan, marks = _progress(root, trim=trim)
     if plan is None or not plan.reductions:
         raise TraceNotFoundError(f"{root}: a trace without reductions. Record with reduce=.")
-    try:
+    with damage_told(root, "reductions"):
         found = _datasets(root_of(root))
         order = {"/": found["/"]}
         for layer in plan.variables:
@@ -91,14 +83,7 @@ def open_shared_reductions(path: str | os.PathLike[str], *, trim: bool) -> xr.Da
                 path: each.isel({schema.BATCH: rows}, missing_dims="ignore")
                 for path, each in order.items()
             }
-    except EverystateError:
-        raise
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError) as error:
-        raise CorruptTraceError(
-            f"{root}: the metadata of the reductions are damaged: {error}. Restore them from a "
-            "copy, or record again."
-        ) from error
-    return xr.DataTree.from_dict(order)
+        return xr.DataTree.from_dict(order)
 
 
 def _progress(root: Root, *, trim: bool) -> tuple[Plan | None, dict[int, ShardMark] | None]:
