@@ -251,8 +251,9 @@ class TestFaultsAreNoticed:
 
     def test_projection_clip_before_the_projection(self):
         class ClipsBeforeProjection(LSTM):
-            def expose(self, w, o, c):
-                return clip(o * np.tanh(c), self.projection_clip) @ w.projection.T
+            def expose(self, w, gates, states, out=None):
+                h = gates["o"] * np.tanh(states["c"])
+                return clip(h, self.projection_clip) @ w.projection.T
 
         case = cases.case("lstm", projected=P, projection_clip=0.3)
         with mutations.must_be_noticed("projection clip before the projection"):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from everystate.recording import stretches
+from everystate.recording import spans, stretches
 from everystate.testing import importorskip
 
 
@@ -22,5 +22,6 @@ def asarray(request):
 @pytest.fixture
 def tiny_blocks(monkeypatch):
     """Cut time into blocks of one step."""
+    monkeypatch.setattr(spans, "BLOCKS", 2)
     monkeypatch.setattr(stretches, "BLOCK_BYTES", 1)
     monkeypatch.setattr(stretches, "BLOCK_ROWS", 1)

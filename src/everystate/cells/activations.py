@@ -15,7 +15,7 @@ import inspect
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from array_api_compat import array_namespace, is_numpy_array
@@ -25,11 +25,22 @@ from everystate.errors import WeightsError
 Array = Any
 """A NumPy, PyTorch or JAX array; anything that ``array_api_compat`` knows."""
 
-Activation = Callable[[Array], Array]
+
+class Activation(Protocol):
+    """An activation: of `x`, put into `out` if that is given (a NumPy array, as `x` is)."""
+
+    def __call__(self, x: Array, out: Array | None = None) -> Array: ...  # noqa: D102
 
 
-def sigmoid(x: Array) -> Array:
+def sigmoid(x: Array, out: Array | None = None) -> Array:
     """Return ``1 / (1 + exp(-x))``, without overflow and with full relative accuracy.
+
+    Parameters
+    ----------
+    x : array
+        Any shape.
+    out : ndarray, optional
+        Where to put it, of NumPy arrays. None: fresh memory.
 
     Examples
     --------
@@ -42,16 +53,20 @@ def sigmoid(x: Array) -> Array:
         return xp.sigmoid(x)
     if is_numpy_array(x):  # a fifth of the passes; what overflows becomes 1 / inf, which is 0
         with np.errstate(over="ignore"):
-            return 1.0 / (1.0 + np.exp(-x))
+            if out is None:
+                return 1.0 / (1.0 + np.exp(-x))
+            np.exp(np.negative(x, out=out), out=out)
+            out += 1.0
+            return np.divide(1.0, out, out=out)
     # e <= 1 on either side, so nothing overflows; the gradient at x = 0 needs no |x|.
     below = x < 0
     e = xp.exp(xp.where(below, x, -x))
     return xp.where(below, e, 1.0) / (1.0 + e)
 
 
-def tanh(x: Array) -> Array:
-    """Return the hyperbolic tangent of `x`."""
-    return array_namespace(x).tanh(x)
+def tanh(x: Array, out: Array | None = None) -> Array:
+    """Return the hyperbolic tangent of `x`; in `out`, as `sigmoid` does."""
+    return array_namespace(x).tanh(x) if out is None else np.tanh(x, out=out)
 
 
 def hard_sigmoid(x: Array) -> Array:
@@ -120,7 +135,10 @@ def hard_sigmoid_onnx(x: Array, alpha: float, beta: float) -> Array:
     return array_namespace(x).clip(affine(x, alpha, beta), 0.0, 1.0)
 
 
-ACTIVATIONS: Final[dict[str, Activation]] = {
+IN_PLACE: Final = {"sigmoid": sigmoid, "tanh": tanh}
+"""Those that are in nearly every cell, and need no memory but that for their result."""
+
+ACTIVATIONS: Final[dict[str, Callable[[Array], Array]]] = {
     "tanh": tanh,
     "sigmoid": sigmoid,
     "hard_sigmoid": hard_sigmoid,
@@ -166,8 +184,10 @@ def activation(name: str) -> Activation:
     >>> activation("leaky_relu(0.5)")(np.array([-2.0, 2.0])).tolist()
     [-1.0, 2.0]
     """
+    if name in IN_PLACE:
+        return IN_PLACE[name]
     if name in ACTIVATIONS:
-        return ACTIVATIONS[name]
+        return partial(_placed, ACTIVATIONS[name])
     called = _CALL.fullmatch(name)
     if called is None or called[1] not in PARAMETRIC:
         raise WeightsError(
@@ -178,8 +198,17 @@ def activation(name: str) -> Activation:
     names = list(inspect.signature(function).parameters)[1:]
     try:
         given = [float(number) for number in called[2].split(",")]
-        return partial(function, **dict(zip(names, given, strict=True)))
+        parameters = dict(zip(names, given, strict=True))
     except ValueError:
         raise WeightsError(
             f"activation {name!r}: expected {called[1]}({', '.join(names)}), each a number."
         ) from None
+    return partial(_placed, partial(function, **parameters))
+
+
+def _placed(function: Callable[[Array], Array], x: Array, out: Array | None = None) -> Array:
+    """Return an activation of `x`, copied to `out` if that is given."""
+    if out is None:
+        return function(x)
+    np.copyto(out, function(x))
+    return out

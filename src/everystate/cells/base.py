@@ -76,12 +76,11 @@ class Cell(ABC):
     """The states that a replay must scan for, because the layer's output does not show them."""
 
     def __init_subclass__(cls) -> None:
-        """Take no `gates_at` of equations that a class further down replaces by an `evolve`."""
+        """Take no `gates_at` of equations that a class further down replaces in part."""
         super().__init_subclass__()
-        places = {
-            n: [n in vars(c) for c in cls.__mro__].index(True) for n in ("evolve", "gates_at")
-        }
-        if places["evolve"] < places["gates_at"]:
+        names = ("gates_at", "evolve", "from_input", "from_state")
+        ahead, *others = ([n in vars(c) for c in cls.__mro__].index(True) for n in names)
+        if min(others) < ahead:
             cls.gates_at = Cell.gates_at  # type: ignore[method-assign]
 
     @property
@@ -213,23 +212,70 @@ class Cell(ABC):
             `variables` by name, each of shape (time, batch, units), after each step.
         """
 
-    def gates_at(self, w: Weights, a_x: Array, a_h: Array) -> dict[str, Array] | None:
-        """Return every gate of a stretch of steps, if they do not depend on `memory`; else None.
+    def gates_at(self, w: Weights, a: Array, out: States | None = None) -> dict[str, Array] | None:
+        """Return every gate of a stretch of steps, if the products' sum is enough; else None.
 
         Parameters
         ----------
         w : Weights
             The cell's weights.
-        a_x, a_h : array, shape (time, batch, gates * units)
-            As `evolve` takes them.
+        a : array, shape (time, batch, gates * units)
+            The sum of `from_input` and `from_state`, as `evolve` takes them.
+        out : mapping, optional
+            Where to put each gate, of NumPy arrays. None: fresh memory.
 
         Returns
         -------
         dict, optional
             `gates` by name, each of shape (time, batch, units). A cell with a memory that
-            returns them is evolved by `from_gates`, and its gates are computed in any order.
+            returns them is evolved by `remember` and `expose`, and its gates are computed in
+            any order.
         """
         return None
+
+    def remember(
+        self, w: Weights, gates: States, before: States, out: States | None = None
+    ) -> dict[str, Array]:
+        """Return every state in `memory`, of a stretch of steps whose gates are known.
+
+        Parameters
+        ----------
+        w : Weights
+            The cell's weights.
+        gates : mapping
+            Each gate, shape (time, batch, units).
+        before : mapping
+            As `evolve` takes it.
+        out : mapping, optional
+            Where to put each, of NumPy arrays. None: fresh memory.
+
+        Returns
+        -------
+        dict
+            Each of shape (time, batch, units); empty of a cell without a memory.
+        """
+        return {}
+
+    def expose(self, w: Weights, gates: States, states: States, out: Array | None = None) -> Array:
+        """Return ``h`` of a stretch of steps whose gates and `memory` are known.
+
+        Parameters
+        ----------
+        w : Weights
+            The cell's weights; of these only the projection is needed.
+        gates : mapping
+            Each gate, shape (time, batch, units).
+        states : mapping
+            Every state in `memory` *after* each step; of a cell without a memory ``h`` *before*
+            each. Shape (time, batch, units).
+        out : ndarray, shape (time, batch, units), optional
+            Memory that may be used for it, of NumPy arrays.
+
+        Returns
+        -------
+        array, shape (time, batch, h units)
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no gates to go by.")
 
     def from_gates(self, w: Weights, gates: States, before: States) -> dict[str, Array]:
         """Return every state of a stretch of steps whose gates are known.
@@ -248,7 +294,8 @@ class Cell(ABC):
         dict
             `states` by name, each of shape (time, batch, units).
         """
-        raise NotImplementedError(f"{type(self).__name__} has no gates to go by.")
+        memory = self.remember(w, gates, before)
+        return {"h": self.expose(w, gates, memory or before), **memory}
 
     def step(self, w: Weights, a_x: Array, state: States) -> dict[str, Array]:
         """Return every state and gate after one step.
@@ -289,7 +336,7 @@ def bounded(function: Activation, bound: float | None) -> Activation:
 
     ``clip`` of ONNX's recurrent operators; None: no bound.
     """
-    return function if bound is None else lambda a: function(clip(a, bound))
+    return function if bound is None else lambda a, out=None: function(clip(a, bound), out)
 
 
 def split(a: Array, blocks: int) -> tuple[Array, ...]:

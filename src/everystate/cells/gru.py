@@ -70,11 +70,11 @@ class GRU(Cell):
         gates = {"r": r, "z": z, "n": n}
         return {**self.from_gates(w, gates, before), **gates}
 
-    def from_gates(self, w: Weights, gates: States, before: States) -> dict[str, Array]:
-        """Return h of a stretch of steps whose gates are known (see `Cell.from_gates`)."""
+    def expose(self, w: Weights, gates: States, states: States, out: Array | None = None) -> Array:
+        """Return ``h' = (1 - z) * n + z * h`` of a stretch of steps (see `Cell.expose`)."""
         z = gates["z"]
         keep, write = (z, 1.0 - z) if self.update == "keeps" else (1.0 - z, z)
-        return {"h": write * gates["n"] + keep * before["h"]}
+        return write * gates["n"] + keep * states["h"]
 
     def _reset_first(self, w: Weights, h: Array) -> Array:
         size = self.units(w)

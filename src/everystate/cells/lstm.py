@@ -18,10 +18,11 @@ Order of clip, output peephole and projection: ``LSTMCell.call`` in TensorFlow's
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 from array_api_compat import array_namespace
 
 from everystate.cells.activations import Array, activation
-from everystate.cells.base import Cell, States, Weights, bounded, split
+from everystate.cells.base import Cell, States, Weights, bounded, product, split
 from everystate.cells.scan import clip, linear_scan
 
 
@@ -81,33 +82,44 @@ class LSTM(Cell):
             gates = self._through_peepholes(w.peephole, a_x + a_h, before["c"])
         return {**self.from_gates(w, gates, before), **gates}
 
-    def gates_at(self, w: Weights, a_x: Array, a_h: Array) -> dict[str, Array] | None:
+    def gates_at(self, w: Weights, a: Array, out: States | None = None) -> dict[str, Array] | None:
         """Return i, f, g, o of a stretch of steps; None with peepholes (see `Cell.gates_at`)."""
-        return self._gates(a_x + a_h) if w.peephole is None else None
+        return self._gates(a, out) if w.peephole is None else None
 
-    def from_gates(self, w: Weights, gates: States, before: States) -> dict[str, Array]:
-        """Return h and c of a stretch of steps whose gates are known (see `Cell.from_gates`)."""
-        c = linear_scan(gates["f"], gates["i"] * gates["g"], before["c"], self.cell_clip)
-        return {"h": self.expose(w, gates["o"], c), "c": c}
+    def remember(
+        self, w: Weights, gates: States, before: States, out: States | None = None
+    ) -> dict[str, Array]:
+        """Return ``c' = clip(f * c + i * g)`` of a stretch of steps (see `Cell.remember`)."""
+        i, f, g = (gates[name] for name in "ifg")
+        if out is None:
+            return {"c": linear_scan(f, i * g, before["c"], self.cell_clip)}
+        u = np.multiply(i, g, out=out["c"])
+        return {"c": linear_scan(f, u, before["c"], self.cell_clip, out=u)}
 
-    def expose(self, w: Weights, o: Array, c: Array) -> Array:
-        """Return ``h' = o * tanh(c')``, projected and clipped where the variant says so."""
-        h = o * activation(self.output_activation)(c)
+    def expose(self, w: Weights, gates: States, states: States, out: Array | None = None) -> Array:
+        """Return ``h' = clip(P (o * tanh(c')))`` of a stretch of steps (see `Cell.expose`)."""
+        h = activation(self.output_activation)(states["c"], out)
+        h = gates["o"] * h if out is None else np.multiply(gates["o"], h, out=h)
         if w.projection is None:
             return h
-        return clip(h @ w.projection.T, self.projection_clip)
+        return clip(product(h, w.projection.T), self.projection_clip)
 
-    def _gates(self, a: Array) -> dict[str, Array]:
+    def _gates(self, a: Array, out: States | None = None) -> dict[str, Array]:
         a_i, a_f, a_g, a_o = split(a, 4)
-        i = self._gate(a_i)
-        f = 1.0 - i if self.coupled else self._gate(self._biased(a_f))
-        return {"i": i, "f": f, "g": self._candidate(a_g), "o": self._gate(a_o)}
+        room = out or dict.fromkeys(self.gates)
+        i = self._gate(a_i, room["i"])
+        if self.coupled:
+            f = 1.0 - i if out is None else np.subtract(1.0, i, out=room["f"])
+        else:
+            f = self._gate(self._biased(a_f), room["f"])
+        g = self._candidate(a_g, room["g"])
+        return {"i": i, "f": f, "g": g, "o": self._gate(a_o, room["o"])}
 
-    def _gate(self, a: Array) -> Array:
-        return bounded(activation(self.recurrent_activation), self.gate_clip)(a)
+    def _gate(self, a: Array, out: Array | None = None) -> Array:
+        return bounded(activation(self.recurrent_activation), self.gate_clip)(a, out)
 
-    def _candidate(self, a: Array) -> Array:
-        return bounded(activation(self.activation), self.gate_clip)(a)
+    def _candidate(self, a: Array, out: Array | None = None) -> Array:
+        return bounded(activation(self.activation), self.gate_clip)(a, out)
 
     def _biased(self, a_f: Array) -> Array:
         return a_f + self.forget_bias if self.forget_bias else a_f

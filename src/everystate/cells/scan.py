@@ -12,7 +12,9 @@ from array_api_compat import array_namespace, is_numpy_array, is_torch_array
 from everystate.cells.activations import Array
 
 
-def linear_scan(f: Array, u: Array, c: Array, bound: float | None = None) -> Array:
+def linear_scan(
+    f: Array, u: Array, c: Array, bound: float | None = None, out: Array | None = None
+) -> Array:
     """Return ``c_t = clip(f_t * c_{t-1} + u_t)`` for every step.
 
     Parameters
@@ -23,6 +25,8 @@ def linear_scan(f: Array, u: Array, c: Array, bound: float | None = None) -> Arr
         The state before the first step.
     bound : float, optional
         Bound of the absolute value after each step.
+    out : ndarray, shape (time, ...), optional
+        Where to put the states, of NumPy arrays; `u` itself will do. None: fresh memory.
 
     Returns
     -------
@@ -37,7 +41,7 @@ def linear_scan(f: Array, u: Array, c: Array, bound: float | None = None) -> Arr
     """
     xp = array_namespace(f, u, c)
     if is_numpy_array(f):
-        return _in_place(f, u, c, bound)
+        return _in_place(f, u, c, bound, out)
     if is_torch_array(f) and (seen := _as_numpy(xp, f, u, c)) is not None:
         # The same memory seen as NumPy arrays: a step costs a third of PyTorch's dispatch.
         return xp.from_numpy(_in_place(*seen, bound))
@@ -63,13 +67,14 @@ def _as_numpy(xp: Any, f: Array, u: Array, c: Array) -> tuple[Array, Array, Arra
         return None
 
 
-def _in_place(f: Array, u: Array, c: Array, bound: float | None) -> Array:
-    states = np.empty(u.shape, np.result_type(f, u, c))
+def _in_place(f: Array, u: Array, c: Array, bound: float | None, out: Array = None) -> Array:
+    states = np.empty(u.shape, np.result_type(f, u, c)) if out is None else out
+    kept = np.empty((1, *u.shape[1:]), states.dtype)
     # With one axis more a step is a view even where it has no dimension of its own.
-    for f_t, u_t, out in zip(f[:, None], u[:, None], states[:, None], strict=True):
-        np.multiply(f_t, c, out)
-        np.add(out, u_t, out)
+    for f_t, u_t, c_t in zip(f[:, None], u[:, None], states[:, None], strict=True):
+        np.multiply(f_t, c, kept)
+        np.add(kept, u_t, c_t)
         if bound is not None:
-            np.clip(out, -bound, bound, out)
-        c = out
+            np.clip(c_t, -bound, bound, c_t)
+        c = c_t
     return states

@@ -68,6 +68,9 @@ class Observation:
         the first.
     hints : tuple of str
         What could explain a mismatch (``"dropout was active"``), for the error message.
+    unshared : bool
+        Whether nobody else holds what was `observed`, nor will change it: then it need not be
+        copied.
     """
 
     path: str
@@ -85,6 +88,7 @@ class Observation:
     attrs: Mapping[str, str | int | float] = field(default_factory=dict)
     whole: int | None = None
     hints: tuple[str, ...] = ()
+    unshared: bool = False
 
     @property
     def steps(self) -> int:

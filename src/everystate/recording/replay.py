@@ -5,6 +5,7 @@ products over ``(x_t, h_{t-1})`` and only ``c`` needs a scan. No recurrence is r
 errors do not build up.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,7 +15,8 @@ from everystate import schema
 from everystate.cells.activations import Array
 from everystate.recording.observation import Lengths, Observation, as_numpy, turn
 from everystate.recording.selection import Plan
-from everystate.recording.skipping import blanked, spread
+from everystate.recording.skipping import Arrays, blanked, spread
+from everystate.recording.spans import Spans, can_be_spanned
 from everystate.recording.stretches import in_processing_order, of_units, stretches
 from everystate.recording.verify import Verification
 from everystate.recording.workers import workers
@@ -131,7 +133,12 @@ def _skipped(seen: Observation) -> dict[str, int]:
 def _shown(seen: Observation, plan: Plan, name: str) -> npt.NDArray[np.generic]:
     source = seen.inputs if name == schema.INPUTS else seen.observed[name]
     assert source is not None
-    return _copied(seen, plan, name, as_numpy(source)[_slice(plan.steps)])
+    a = as_numpy(source)
+    whole = len(plan.steps) == seen.steps and _units(seen, plan, name) is None
+    complete = seen.lengths is None and seen.skipped is None  # nothing will be blanked
+    if seen.unshared and name in seen.observed and whole and complete:
+        return a.astype(plan.dtype or a.dtype, copy=False)
+    return _copied(seen, plan, name, a[_slice(plan.steps)])
 
 
 def _copied(seen: Observation, plan: Plan, name: str, a: Array) -> npt.NDArray[np.generic]:
@@ -155,15 +162,15 @@ def _replayed(
     elif seen.reverse and steps:
         steps = range(seen.steps - 1 - steps[-1], seen.steps - steps[0], steps.step)
     check = Verification(ahead, _computable_units(ahead, plan))
-    kept = {name: _empty(seen, plan, name, len(steps)) for name in hidden}
-    with workers() as pool:
-        for block, values in stretches(check.seen, steps, check.units, pool):
-            check.compare(values, block)
-            to, among = _places(block, steps)
-            for name in hidden:
-                chosen = as_numpy(values[name])[among]
+    kept = _room(seen, plan, hidden, len(steps))
+    chosen = plan.units is not None and check.units is None
+    for block, values in _evolved(check, steps, kept, chosen=chosen):
+        to, among = _places(block, steps)
+        for name in hidden:
+            found = as_numpy(values[name])
+            if not np.may_share_memory(kept[name], found):
                 units = _units(seen, plan, name) if check.units is None else None
-                kept[name][to] = of_units(chosen, units)
+                kept[name][to] = of_units(found[among], units)
     if seen.skipped is not None:
         kept = spread(kept, _initial(seen, plan), ahead)
     if seen.reverse:
@@ -173,6 +180,29 @@ def _replayed(
     return kept, check.attrs
 
 
+def _evolved(
+    check: Verification, steps: range, kept: Arrays, *, chosen: bool
+) -> Iterator[tuple[slice, Mapping[str, Array]]]:
+    """Evolve and compare; yield blocks of steps, and what was computed of them.
+
+    That is in `kept` already where it can be: not if of all units some were `chosen`.
+    """
+    if not can_be_spanned(check.seen):
+        for block, values in stretches(check.seen, steps, check.units):
+            check.compare(values, block)
+            yield block, values
+        return
+
+    def place(span: slice) -> Arrays:
+        to, among = _places(span, steps)
+        stay = not chosen and (among.start, among.step) == (0, 1)
+        return {n: a[to] for n, a in kept.items() if stay and a.dtype == spans.dtype}
+
+    with workers() as pool:
+        spans = Spans(check, steps, tuple(kept), pool)
+        yield from spans.into(place)
+
+
 def _computable_units(seen: Observation, plan: Plan) -> npt.NDArray[np.int64] | None:
     """Return the units that are enough to compute; None where all are needed."""
     cell, weights = seen.equations
@@ -180,11 +210,19 @@ def _computable_units(seen: Observation, plan: Plan) -> npt.NDArray[np.int64] | 
     return plan.units if alone else None
 
 
-def _empty(seen: Observation, plan: Plan, name: str, steps: int) -> npt.NDArray[np.generic]:
-    """Return room for the chosen steps and units of a variable."""
-    units = _units(seen, plan, name)
-    size = seen.units(name) if units is None else units.size
-    return np.empty((steps, seen.batch, size), plan.dtype or as_numpy(seen.observed["h"]).dtype)
+def _room(seen: Observation, plan: Plan, names: tuple[str, ...], steps: int) -> Arrays:
+    """Return room for the chosen steps and units of variables: one piece of memory.
+
+    The C library gives small pieces back to the system each time and gets them anew, page by page.
+    """
+    if not names:
+        return {}
+    units = {name: _units(seen, plan, name) for name in names}
+    widths = [seen.units(n) if chosen is None else chosen.size for n, chosen in units.items()]
+    rows, dtype = steps * seen.batch, plan.dtype or as_numpy(seen.observed["h"]).dtype
+    parts = np.split(np.empty(rows * sum(widths), dtype), rows * np.cumsum(widths)[:-1])
+    shapes = [(steps, seen.batch, width) for width in widths]
+    return {n: a.reshape(shape) for n, a, shape in zip(names, parts, shapes, strict=True)}
 
 
 def _places(block: slice, steps: range) -> tuple[slice, slice]:

@@ -77,7 +77,7 @@ def error_over_rounding(seen: Observation) -> float:
     steps = range(min(seen.steps, STEPS))
     squares = np.zeros(3)
     with np.errstate(all="ignore"):
-        both = zip(stretches(seen, steps, None), stretches(moved, steps, None), strict=True)
+        both = zip(stretches(seen, steps), stretches(moved, steps), strict=True)
         for (block, ours), (_, others) in both:
             theirs, a, b = (
                 np.asarray(as_numpy(h), np.float64)

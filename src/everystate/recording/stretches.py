@@ -4,21 +4,17 @@ Time is cut into blocks that fit the processor's cache, which also bounds the wo
 whatever the length of the sequence.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from array_api_compat import array_namespace, is_numpy_array
+from array_api_compat import array_namespace
 
-from everystate.cells import Weights
+from everystate.cells import Cell, Weights
 from everystate.cells.activations import Array
 from everystate.recording.observation import Observation, turn
-from everystate.recording.workers import Workers
-
-Rest = Callable[[Mapping[str, Array]], Mapping[str, Array]]
-"""What computes the variables of a block, given the memory before its first step."""
 
 BLOCK_BYTES: Final = 1 << 20
 """Gates of one block: small enough for the cache between the products and the scan."""
@@ -43,10 +39,7 @@ def in_processing_order(seen: Observation) -> Observation:
 
 
 def stretches(
-    seen: Observation,
-    steps: range,
-    units: npt.NDArray[np.int64] | None,
-    workers: Workers | None = None,
+    seen: Observation, steps: range, units: npt.NDArray[np.int64] | None = None
 ) -> Iterator[tuple[slice, Mapping[str, Array]]]:
     """Evolve the cell block by block.
 
@@ -58,9 +51,6 @@ def stretches(
         Which steps are wanted. Those between are computed only if the cell has to scan.
     units : ndarray of int, optional
         Which units are wanted, of a cell whose units can be evolved apart. None: all.
-    workers : Workers, optional
-        Who computes what needs no memory, for NumPy arrays. None: the caller's thread, like
-        the rest.
 
     Yields
     ------
@@ -69,58 +59,68 @@ def stretches(
     dict
         Every variable computed in it, each of shape (block, batch, units).
     """
-    if not steps:
-        return
-    cell, w = seen.equations
-    scanned = bool(cell.memory) and seen.previous is None
-    first, stride = (0, 1) if scanned else (steps.start, steps.step)
-    h_all = seen.observed["h"]
-    own = w if units is None else cell.take_units(w, units)
-    state = {name: of_units(seen.initial[name], units) for name in cell.memory}
-    rows = _block_steps(seen)
-    blocks = [
-        slice(start, min(start + rows * stride, steps[-1] + 1), stride)
-        for start in range(first, steps[-1] + 1, rows * stride)
-    ]
-
-    def begun(block: slice) -> Rest:
-        return _begun(seen, own, block, units)
-
-    if workers is None or len(blocks) == 1 or not is_numpy_array(h_all):
-        rests: Iterable[tuple[slice, Rest]] = ((block, begun(block)) for block in blocks)
-    else:
-        rests = workers.map(begun, blocks)
-    for block, rest in rests:
-        values = rest(state)
-        state = {name: values[name][-1] for name in cell.memory}
+    cell, w = own_equations(seen, units)
+    memory = first_memory(seen, units)
+    for block in blocks(seen, steps):
+        values = evolved(seen, w, block, units, memory)
+        memory = {name: values[name][-1] for name in cell.memory}
         yield block, values
 
 
-def _begun(
-    seen: Observation, w: Weights, block: slice, units: npt.NDArray[np.int64] | None
-) -> Rest:
-    """Compute of a block what needs no memory; return what computes the rest."""
-    cell = seen.equations[0]
+def own_equations(seen: Observation, units: npt.NDArray[np.int64] | None) -> tuple[Cell, Weights]:
+    """Return the cell, and its weights of some units; of all if `units` is None."""
+    cell, w = seen.equations
+    return cell, w if units is None else cell.take_units(w, units)
+
+
+def first_memory(seen: Observation, units: npt.NDArray[np.int64] | None) -> dict[str, Array]:
+    """Return what the cell remembers before the first step, of some units."""
+    return {name: of_units(seen.initial[name], units) for name in seen.equations[0].memory}
+
+
+def scans(seen: Observation) -> bool:
+    """Whether a step needs the one before it: the cell has a memory that nobody shows."""
+    return bool(seen.equations[0].memory) and seen.previous is None
+
+
+def blocks(seen: Observation, steps: range) -> list[slice]:
+    """Return the blocks of steps that have to be evolved for the steps that are wanted."""
+    if not steps:
+        return []
+    first, stride = (0, 1) if scans(seen) else (steps.start, steps.step)
+    size, end = _block_steps(seen) * stride, steps[-1] + 1
+    return [slice(start, min(start + size, end), stride) for start in range(first, end, size)]
+
+
+def evolved(
+    seen: Observation,
+    w: Weights,
+    block: slice,
+    units: npt.NDArray[np.int64] | None,
+    memory: Mapping[str, Array],
+) -> dict[str, Array]:
+    """Return every variable of a block, given the memory before its first step."""
     if seen.previous is not None:
-        values = _stepped(seen, w, block, units)
-        return lambda memory: values
-    h = _before(seen.observed["h"], seen.initial["h"], block)
-    known = {"h": of_units(h, units)}
+        return _stepped(seen, w, block, units)
+    cell = seen.equations[0]
+    h = before(seen.observed["h"], seen.initial["h"], block)
+    known = {**memory, "h": of_units(h, units)}
     if seen.shows_gates:
-        shown = {name: of_units(seen.observed[name][block], units) for name in cell.gates}
-        return lambda memory: cell.from_gates(w, shown, {**memory, **known})
+        return cell.from_gates(w, shown_gates(seen, block, units), known)
     assert seen.inputs is not None
     a_x, a_h = cell.from_input(w, seen.inputs[block]), cell.from_state(w, h)
-    if not cell.memory:
-        values = cell.evolve(w, a_x, a_h, known)
-        return lambda memory: values
-    gates = cell.gates_at(w, a_x, a_h)
-    if gates is None:
-        return lambda memory: cell.evolve(w, a_x, a_h, {**memory, **known})
-    return lambda memory: {**cell.from_gates(w, gates, {**memory, **known}), **gates}
+    return cell.evolve(w, a_x, a_h, known)
 
 
-def _before(h: Array, initial: Array, block: slice) -> Array:
+def shown_gates(
+    seen: Observation, block: slice, units: npt.NDArray[np.int64] | None
+) -> dict[str, Array]:
+    """Return the gates of a block that the framework showed."""
+    gates = seen.equations[0].gates
+    return {name: of_units(seen.observed[name][block], units) for name in gates}
+
+
+def before(h: Array, initial: Array, block: slice) -> Array:
     """Return the hidden state before each step of a block."""
     if block.start > 0:
         return h[block.start - 1 : block.stop - 1 : block.step]
@@ -144,9 +144,9 @@ def _stepped(
         return a.reshape((n * batch, a.shape[-1]))
 
     h = flat(previous["h"])[None]
-    before = {name: of_units(flat(previous[name]), units) for name in cell.memory}
-    before["h"] = of_units(h, units)
-    values = cell.evolve(w, flat(a_x)[None], cell.from_state(w, h), before)
+    known = {name: of_units(flat(previous[name]), units) for name in cell.memory}
+    known["h"] = of_units(h, units)
+    values = cell.evolve(w, flat(a_x)[None], cell.from_state(w, h), known)
     return {name: a.reshape((n, batch, a.shape[-1])) for name, a in values.items()}
 
 

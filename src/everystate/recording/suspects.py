@@ -122,7 +122,7 @@ def _error(seen: Observation, tolerance: float, steps: range) -> float | None:
     """Return the largest scaled error under another reading; None once it is beyond tolerance."""
     worst = 0.0
     with np.errstate(all="ignore"):
-        for block, values in stretches(seen, steps, None):
+        for block, values in stretches(seen, steps):
             for pair in pairs(seen, values, block):
                 error = largest(pair.error())
                 if not error <= tolerance:  # NaN is no match

@@ -103,9 +103,30 @@ class Verification:
             if not np.isfinite(worst):
                 error = self._of_finite(pair, as_numpy(error))
                 worst = largest(error)
-            self.errors[pair.name] = max(worst, self.errors.get(pair.name, 0.0))
+            self.note({pair.name: worst})
             if worst > self.tolerance:
                 self._fail(pair, as_numpy(error))
+
+    def errors_of(self, ours: Mapping[str, Array], steps: slice) -> dict[str, float]:
+        """Return the largest scaled difference in a block, by variable; NaN if one is NaN.
+
+        Nothing is changed, so that several threads may do it; `note` what they find.
+        """
+        found: dict[str, float] = {}
+        for pair in pairs(self.seen, ours, steps, self.units):
+            found[pair.name] = np.maximum(largest(pair.error()), found.get(pair.name, 0.0)).item()
+        return found
+
+    def note(self, errors: Mapping[str, float]) -> bool:
+        """Take what `errors_of` found; return whether it is rounding, and finite.
+
+        If not, `compare` tells what it is.
+        """
+        if not all(error <= self.tolerance for error in errors.values()):
+            return False
+        for name, error in errors.items():
+            self.errors[name] = max(error, self.errors.get(name, 0.0))
+        return True
 
     def _of_finite(self, pair: Pair, error: Array) -> Array:
         """Set aside what NaN or infinity in the model's own numbers makes incomparable.

@@ -1,13 +1,12 @@
-"""Workers: threads that compute blocks ahead of the one who needs them in turn.
+"""Workers: threads that share the blocks of a computation.
 
 NumPy lets go of the interpreter while it computes, but computes with one thread, matrix products
 apart. So these are held to one thread as well, and as many blocks are computed at a time as
 the products would have had threads: ``OMP_NUM_THREADS`` and the like bound both.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -18,7 +17,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 MOST: Final = 8
-"""Threads at most: the scan and the comparison are done in turn, and each thread holds a block."""
+"""Threads at most: the scan is not shared, and each thread has memory of its own."""
 
 Block = TypeVar("Block")
 Result = TypeVar("Result")
@@ -26,23 +25,21 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, eq=False)
 class Workers:
-    """Threads, and how many there are; they last as long as `lasting`.
+    """Threads, and how many there are.
 
     Parameters
     ----------
     count : int
         How many.
-    lasting : ExitStack
-        What ends them.
+    pool : ThreadPoolExecutor
+        They.
     """
 
     count: int
-    lasting: ExitStack
+    pool: ThreadPoolExecutor
 
-    def map(
-        self, compute: Callable[[Block], Result], blocks: Iterable[Block]
-    ) -> Iterator[tuple[Block, Result]]:
-        """Yield each block and what was computed of it, in order; a few are computed ahead.
+    def each(self, compute: Callable[[Block], Result], blocks: Iterable[Block]) -> list[Result]:
+        """Return what is computed of each block, in order.
 
         Parameters
         ----------
@@ -51,21 +48,12 @@ class Workers:
         blocks : iterable
             The blocks.
         """
-        pool = ThreadPoolExecutor(self.count, thread_name_prefix="everystate")
-        self.lasting.callback(pool.shutdown, cancel_futures=True)
 
         def quietly(block: Block) -> Result:
             with np.errstate(over="ignore", invalid="ignore"):
                 return compute(block)
 
-        waiting: deque[tuple[Block, Future[Result]]] = deque()
-        for block in blocks:
-            waiting.append((block, pool.submit(quietly, block)))
-            if len(waiting) > self.count:
-                first, result = waiting.popleft()
-                yield first, result.result()
-        for first, result in waiting:
-            yield first, result.result()
+        return list(self.pool.map(quietly, blocks))
 
 
 class _Products:
@@ -110,5 +98,12 @@ def workers() -> Iterator[Workers | None]:
 
     Meanwhile a product has one: on a busy machine, threads of small ones mostly wait.
     """
-    with _products().one_thread() as count, ExitStack() as lasting:
-        yield Workers(min(count, MOST), lasting) if count > 1 else None
+    with _products().one_thread() as count:
+        if count == 1:
+            yield None
+            return
+        pool = ThreadPoolExecutor(min(count, MOST), thread_name_prefix="everystate")
+        try:
+            yield Workers(min(count, MOST), pool)
+        finally:
+            pool.shutdown(cancel_futures=True)

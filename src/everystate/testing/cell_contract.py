@@ -245,7 +245,7 @@ class CellContract:
             w = self.cell.take_units(w, units)
         a_x, a_h = self.cell.from_input(w, asarray(self.inputs())), self.cell.from_state(w, h)
         if ahead:
-            found = self.cell.gates_at(w, a_x, a_h) or {}
+            found = self.cell.gates_at(w, a_x + a_h) or {}
         else:
             found = self.cell.evolve(w, a_x, a_h, before)
         return {n: np.asarray(a) for n, a in found.items()}

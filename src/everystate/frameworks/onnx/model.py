@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import fspath
 from typing import Any, Final, NoReturn
@@ -84,7 +84,7 @@ class Observed:
         try:
             for shown in made.shown:
                 for seen in shown.observations(values):
-                    recorder.observe(seen)
+                    recorder.observe(replace(seen, unshared=recorder.own_call))
         finally:
             recorder.end_run()
 
