@@ -22,6 +22,6 @@ def asarray(request):
 @pytest.fixture
 def tiny_blocks(monkeypatch):
     """Cut time into blocks of one step."""
-    monkeypatch.setattr(spans, "BLOCKS", 2)
+    monkeypatch.setattr(spans, "BLOCKS", 1)
     monkeypatch.setattr(stretches, "BLOCK_BYTES", 1)
     monkeypatch.setattr(stretches, "BLOCK_ROWS", 1)

@@ -183,6 +183,25 @@ def test_nothing_recorded_shares_memory_with_the_framework(asarray):
     assert not any(np.shares_memory(a, np.asarray(b)) for a in kept for b in sources)
 
 
+@pytest.mark.parametrize(
+    ("select", "lengths", "copied"),
+    [
+        (Select(), None, False),
+        (Select(), RAGGED, True),  # steps past the end become NaN
+        (Select(every=2), None, True),  # a view would hold all steps
+        (Select(units=(3, 1)), None, True),
+        (Select(dtype="float32"), None, True),
+    ],
+)
+def test_what_nobody_else_holds_is_copied_only_if_it_has_to_be(select, lengths, copied):
+    seen = observed(cases.case("lstm"), lengths=lengths)
+    theirs, before = seen.observed["h"], seen.observed["h"].copy()
+    ours = replayed(replace(seen, unshared=["h"]), select).variables["h"]
+    assert np.shares_memory(ours, theirs) != copied
+    np.testing.assert_array_equal(theirs, before)
+    assert not np.shares_memory(replayed(seen, select).variables["h"], theirs)
+
+
 @pytest.mark.parametrize("lengths", [None, RAGGED])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_nothing_recorded_holds_more_memory_than_it_needs(lengths, reverse):

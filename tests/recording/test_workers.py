@@ -37,7 +37,7 @@ def three():
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(spans, "BLOCKS", 2)
+    monkeypatch.setattr(spans, "BLOCKS", 1)
     monkeypatch.setattr(stretches, "BLOCK_BYTES", 1)
     monkeypatch.setattr(stretches, "BLOCK_ROWS", 2 * cases.B)
 

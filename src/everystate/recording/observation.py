@@ -12,7 +12,7 @@ Requirements on whoever builds an `Observation`:
   i from g: whoever reads gates out of a kernel compares a few with the equations itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -68,9 +68,8 @@ class Observation:
         the first.
     hints : tuple of str
         What could explain a mismatch (``"dropout was active"``), for the error message.
-    unshared : bool
-        Whether nobody else holds what was `observed`, nor will change it: then it need not be
-        copied.
+    unshared : collection of str
+        Which of the `observed` nobody else holds: they need not be copied.
     """
 
     path: str
@@ -88,7 +87,7 @@ class Observation:
     attrs: Mapping[str, str | int | float] = field(default_factory=dict)
     whole: int | None = None
     hints: tuple[str, ...] = ()
-    unshared: bool = False
+    unshared: Collection[str] = ()
 
     @property
     def steps(self) -> int:

@@ -136,7 +136,7 @@ def _shown(seen: Observation, plan: Plan, name: str) -> npt.NDArray[np.generic]:
     a = as_numpy(source)
     whole = len(plan.steps) == seen.steps and _units(seen, plan, name) is None
     complete = seen.lengths is None and seen.skipped is None  # nothing will be blanked
-    if seen.unshared and name in seen.observed and whole and complete:
+    if name in seen.unshared and whole and complete:
         return a.astype(plan.dtype or a.dtype, copy=False)
     return _copied(seen, plan, name, a[_slice(plan.steps)])
 

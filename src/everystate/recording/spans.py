@@ -32,8 +32,8 @@ from everystate.recording.stretches import (
 from everystate.recording.verify import Verification
 from everystate.recording.workers import Workers
 
-BLOCKS: Final = 8
-"""Blocks of one span: enough to keep threads busy, and a bound of the memory."""
+BLOCKS: Final = 2
+"""Blocks of one span for each thread: enough to keep it busy, and a bound of the memory."""
 
 Tensor = npt.NDArray[np.generic]
 Values = dict[str, Tensor]
@@ -122,7 +122,8 @@ class Spans:
         """
         scanned, memory = scans(self.seen), first_memory(self.seen, self.units)
         left = iter(blocks(self.seen, self.steps))
-        while some := list(islice(left, BLOCKS)):
+        count = BLOCKS * (self.workers.count if self.workers else 1)
+        while some := list(islice(left, count)):
             span = slice(some[0].start, some[-1].stop, some[0].step)
             values = self._room(span, place(span))
             parts = [(block, _part(values, block, span)) for block in some]

@@ -209,6 +209,18 @@ def test_numbers_out_of_range_are_no_failed_trial():
     assert origin(trace) == "observed"
 
 
+@pytest.mark.parametrize("work", [0, 1 << 40], ids=["stepwise", "replayed"])
+def test_the_caller_may_change_what_the_model_gave_and_was_given(monkeypatch, work):
+    monkeypatch.setattr(stepwise, "WORK", work)
+    layer = models.node("lstm")
+    feeds = {name: a.copy() for name, a in models.feeds_of(layer).items()}
+    with es.recording(models.model_of(layer), select=STATES) as recorder:
+        outputs = recorder.run(feeds)
+        for a in (*feeds.values(), *outputs.values()):
+            a[...] = 7.0
+    models.assert_trace(recorder.trace, states_of(layer))
+
+
 def test_several_nodes_in_a_row_and_what_follows_them():
     first = models.node("lstm", left_out=["initial_h", "initial_c"], name="/a/LSTM")
     second = models.node(

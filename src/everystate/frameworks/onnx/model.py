@@ -16,6 +16,7 @@ from everystate.frameworks.onnx.files import Source, Tensor, is_model_file, read
 from everystate.frameworks.onnx.finding import find
 from everystate.frameworks.onnx.plan import Plan, plan
 from everystate.frameworks.onnx.session import Session
+from everystate.recording.observation import Observation
 from everystate.recording.recorder import Recorder
 
 RANK_OF_X: Final = 3
@@ -75,16 +76,33 @@ class Observed:
             self._stepwise = False
             del self.ready
             return self.call(inputs)
+        returned = {name: results[name] for name in own}
         if self.recorder is not None:
-            self._report(self.recorder, made, {**feeds, **results})
-        return {name: results[name] for name in own}
+            theirs = feeds if self.recorder.own_call else {**feeds, **returned}
+            self._report(self.recorder, made, {**feeds, **results}, [*theirs.values()])
+        return returned
 
-    def _report(self, recorder: Recorder, made: Plan, values: Mapping[str, Tensor]) -> None:
+    def _report(
+        self,
+        recorder: Recorder,
+        made: Plan,
+        values: Mapping[str, Tensor],
+        theirs: Sequence[Tensor],
+    ) -> None:
+        """Report what was run, of which the caller holds some arrays."""
+
+        def unshared(seen: Observation) -> list[str]:
+            return [
+                name
+                for name, a in seen.observed.items()
+                if not any(np.may_share_memory(a, other) for other in theirs)
+            ]
+
         recorder.begin_run()
         try:
             for shown in made.shown:
                 for seen in shown.observations(values):
-                    recorder.observe(replace(seen, unshared=recorder.own_call))
+                    recorder.observe(replace(seen, unshared=unshared(seen)))
         finally:
             recorder.end_run()
 
