@@ -87,11 +87,15 @@ def stack(
 
 
 def by_cells(
-    module: nn.RNNBase, x: torch.Tensor, hx: Sequence[torch.Tensor]
+    module: nn.RNNBase,
+    x: torch.Tensor,
+    hx: Sequence[torch.Tensor],
+    kept: dict[tuple[str, str, int], torch.Tensor] | None = None,
 ) -> dict[str, dict[str, torch.Tensor]]:
     """Return h (and c) of every layer and direction, stepping PyTorch's own cells; differentiable.
 
-    `x` is (time, batch, features) and `hx` each (layers * directions, batch, units).
+    `x` is (time, batch, features) and `hx` each (layers * directions, batch, units). The state of
+    each step goes into `kept`, by path, name and step, and keeps its gradient.
     """
     found, before, outputs = {}, x, []
     for row, (_, backwards, suffix, path) in enumerate(leaves(module)):
@@ -107,6 +111,9 @@ def by_cells(
         for t in reversed(range(len(x))) if backwards else range(len(x)):
             state = torch.func.functional_call(cell, weights, (before[t], state))
             steps[t] = state if isinstance(state, tuple) else (state,)
+            for name, s in zip("hc", steps[t] if kept is not None else (), strict=False):
+                s.retain_grad()
+                kept[path, name, t] = s
         names = ("h", "c")[: len(steps[0])]
         found[path] = {
             n: torch.stack([steps[t][k] for t in range(len(x))]) for k, n in enumerate(names)

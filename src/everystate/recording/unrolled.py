@@ -89,12 +89,16 @@ class Unrolled:
         Every state and gate of every layer at every step.
     lengths : array, optional
         Length of each row where there are several; states past it are zero.
+    probes : States, optional
+        Zeros that were added to each state, if asked for: the gradient by a probe is that by the
+        state, by every way from there to the loss.
     """
 
     outputs: Any
     final_state: Any
     states: States
     lengths: Array | None = None
+    probes: States | None = None
 
     def __repr__(self) -> str:
         outputs, final = _shape(self.outputs), _shape(self.final_state)

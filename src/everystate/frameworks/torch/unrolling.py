@@ -13,6 +13,7 @@ from everystate.frameworks.torch.checks import check_input
 from everystate.frameworks.torch.modules import CELLS, STACKS, leaf, weights_of, widened
 from everystate.frameworks.torch.observations import equations, of_pass, plain
 from everystate.frameworks.torch.passes import bind, by_name, in_layout, passes, restored
+from everystate.frameworks.torch.probing import Probed, probed_passes
 from everystate.recording.custom import is_cell, unroll_cell
 from everystate.recording.observation import Observation, turn
 from everystate.recording.stretches import in_processing_order
@@ -20,7 +21,7 @@ from everystate.recording.unrolled import LayerStates, States, Unrolled
 from everystate.recording.verify import Verification
 
 
-def unroll(layer: nn.Module, x: Any, hx: Any = None) -> Unrolled:
+def unroll(layer: nn.Module, x: Any, hx: Any = None, *, probes: bool = False) -> Unrolled:
     """Run a PyTorch layer or cell and return all its states, differentiable.
 
     Parameters
@@ -31,6 +32,10 @@ def unroll(layer: nn.Module, x: Any, hx: Any = None) -> Unrolled:
         The input; for a cell (time, batch, features) or (time, features).
     hx : Tensor or tuple of Tensor, optional
         The initial state, as the layer takes it. None: zeros.
+    probes : bool, default False
+        Whether to return zeros that are added to each state, to differentiate by: `probes` of the
+        result. The layer is then stepped by PyTorch's own cells, several times slower than on its
+        kernel, and its results are the same within rounding.
 
     Returns
     -------
@@ -45,7 +50,12 @@ def unroll(layer: nn.Module, x: Any, hx: Any = None) -> Unrolled:
     """
     if isinstance(layer, STACKS):
         check_input(type(layer).__name__.lower(), layer, x)
-        return _unroll_stack(layer, x, hx)
+        return _unroll_stack(layer, x, hx, probes)
+    if probes:
+        raise UnsupportedModelError(
+            f"probes are for nn.LSTM, nn.GRU and nn.RNN, got {type(layer).__name__}. Of a cell, "
+            "step it yourself, and call retain_grad() on the states that it returns."
+        )
     if isinstance(layer, CELLS) and not is_cell(layer):
         if not isinstance(x, Tensor):
             raise InputTypeError(
@@ -61,20 +71,31 @@ def unroll(layer: nn.Module, x: Any, hx: Any = None) -> Unrolled:
     )
 
 
-def _unroll_stack(stack: nn.RNNBase, x: Tensor | PackedSequence, hx: Any) -> Unrolled:
+def _unroll_stack(stack: nn.RNNBase, x: Tensor | PackedSequence, hx: Any, probes: bool) -> Unrolled:
     path = type(stack).__name__.lower()
     call = bind(stack, x, hx)
     stack._update_flat_weights()  # as its own forward does
-    found, output = passes(stack, call)
-    layers = {}
-    for p in found:
+    probed: list[Probed] = []
+    if probes:
+        probed, output = probed_passes(stack, x, call)
+        found = [p.run for p in probed]
+    else:
+        found, output = passes(stack, call)
+    layers, zeros = {}, {}
+    for k, p in enumerate(found):
+        name = p.place.name or path
         seen = of_pass(leaf(path, p.place), stack, p, call.lengths)
         variables = _replayed(seen, weights_of(stack, p.place.suffix), p.x, p.h, p.initial)
-        layers[p.place.name or path] = _layer_states(stack, x, {**variables, **_initial(p.initial)})
+        if probes:
+            variables |= probed[k].states
+            zeros[name] = LayerStates(probed[k].probes)
+        layers[name] = _layer_states(stack, x, {**variables, **_initial(p.initial)})
     final = tuple(torch.stack([p.final[name] for p in found]) for name in found[0].final)
     outputs, final_state = restored(stack, x, output, final)
     lengths = None if call.lengths is None else torch.as_tensor(call.lengths)
-    return Unrolled(outputs, final_state, States(layers), lengths)
+    return Unrolled(
+        outputs, final_state, States(layers), lengths, States(zeros) if probes else None
+    )
 
 
 def _unroll_cell(cell: nn.RNNCellBase, x: Tensor, hx: Any) -> Unrolled:
