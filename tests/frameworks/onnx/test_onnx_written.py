@@ -138,6 +138,38 @@ def test_steps_that_read_from_the_end_are_a_layer_backwards():
     assert trace["model/cell"].attrs["direction"] == "backward"
 
 
+def folded():
+    """A simple RNN that begins with zeros, whose first product with them was left out."""
+    layer = models.node("simple_rnn", left_out=["initial_h"])
+    write = Writer("/rnn")
+    for t in range(T):
+        x = write("Squeeze", write("Gather", "x", write.number(t), axis=0), write.number(0))
+        h = write.rnn(x, h) if t else write("Tanh", write("Add", write("MatMul", x, "W"), "bW"))
+    tensors = {**stored(layer, turned=True), **write.tensors}
+    inputs = [models.value("x", [T, B, D])]
+    proto = models.model(write.nodes, inputs, [models.value(h, None)], tensors)
+    return layer, proto, {"x": layer.arrays["X"]}
+
+
+def test_a_first_step_whose_product_with_zeros_was_folded():
+    layer, proto, feeds = folded()
+    (expected,) = layer.expected().values()
+    models.assert_trace(run(proto, feeds), {"rnn": {"h": expected["h"]}})
+
+
+def test_quantised_products_are_products(tmp_path):
+    quantization = importorskip("onnxruntime.quantization")
+    _, proto, feeds = folded()
+    onnx.save(proto, tmp_path / "float.onnx")
+    quantization.quantize_dynamic(tmp_path / "float.onnx", tmp_path / "model.onnx")
+    quantised = onnx.load(tmp_path / "model.onnx")
+    assert "MatMulInteger" in {node.op_type for node in quantised.graph.node}
+    (leaf,) = run(quantised, feeds).leaves
+    (last,) = models.plain(quantised, feeds).values()
+    assert leaf.sizes["time"] == T
+    np.testing.assert_array_equal(leaf.h.isel(time=-1), last)
+
+
 def test_two_layers_of_one_module_each_read_the_one_below():
     first = models.node("lstm")
     second = models.node("lstm", seed=5, sizes=(T, B, U, U))

@@ -158,6 +158,7 @@ class Exposure:
     source: Source
     outputs: list[str] = field(default_factory=list)
     _shown: dict[tuple[int, str], Value] = field(default_factory=dict)
+    _listed: set[str] = field(default_factory=set)
     _names: int = 0
 
     def value(self, scope: Scope, name: str) -> Value:
@@ -183,12 +184,19 @@ class Exposure:
             while scope.parent is not None:
                 outer = self._outwards(scope, outer)
                 scope = scope.parent
-            if all(outer != output.name for output in scope.graph.output):
+            if outer not in self._put_out:
                 scope.graph.output.append(onnx.ValueInfoProto(name=outer))
-            if outer not in self.outputs:
+                self._put_out.add(outer)
+            if outer not in self._listed:
                 self.outputs.append(outer)
+                self._listed.add(outer)
             self._shown[key] = Value(None, outer, levels)
         return self._shown[key]
+
+    @cached_property
+    def _put_out(self) -> set[str]:
+        """What the model puts out, its own outputs and those that were added."""
+        return {output.name for output in self.source.proto.graph.output}
 
     def _outwards(self, scope: Scope, name: str) -> str:
         """Make a body's value an output of its node; return that output's name."""
