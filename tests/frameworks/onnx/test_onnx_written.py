@@ -141,7 +141,7 @@ def test_steps_that_read_from_the_end_are_a_layer_backwards():
 def folded():
     """A simple RNN that begins with zeros, whose first product with them was left out."""
     layer = models.node("simple_rnn", left_out=["initial_h"])
-    write = Writer("/rnn")
+    write, h = Writer("/rnn"), ""
     for t in range(T):
         x = write("Squeeze", write("Gather", "x", write.number(t), axis=0), write.number(0))
         h = write.rnn(x, h) if t else write("Tanh", write("Add", write("MatMul", x, "W"), "bW"))
