@@ -97,6 +97,18 @@ def test_stacked_cells_are_leaves_of_their_own():
         y = expected["h"]
 
 
+@pytest.mark.parametrize("cell", [layers.LSTMCell, layers.GRUCell])
+def test_a_stack_of_one_cell(cell):
+    layer = layers.RNN([cell(H)])
+    layer.build((B, T, D))
+    ref.randomise(layer)
+    x = ref.random(B, T, D, seed=1)
+    (leaf,) = es.record(layer, x).leaves
+    ref.assert_leaf(leaf, ref.layer(layer.cell.cells[0], x))
+    states = es.unroll(layer, x).states
+    np.testing.assert_allclose(ref.numpy(states.h)[:, -1], leaf.h[:, -1], rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
 def test_recurrent_dropout_in_training(kind, monkeypatch):
     layer = getattr(layers, kind)(H, dropout=0.4, recurrent_dropout=0.3)

@@ -59,14 +59,14 @@ def call(model: Any, inputs: Sequence[Any]) -> object:
     for x, expected in zip_longest(
         inputs, getattr(model, "inputs", None) or [] if functional else []
     ):
-        _check(x, expected)
+        _check(x, expected, every_axis=not isinstance(model, keras.Sequential))
     listed = len(inputs) > 1 and isinstance(model, Functional)
     with without_gradients():
         return model(list(inputs)) if listed else model(*inputs)
 
 
-def _check(x: Any, expected: Any) -> None:
-    """Check an input's dtype, and its rank and features where the model says what it expects."""
+def _check(x: Any, expected: Any, *, every_axis: bool) -> None:
+    """Check an input's dtype, and its rank and sizes where the model says what it expects."""
     parts = keras.tree.flatten(x) if isinstance(x, list | tuple) else []
     if any(isinstance(part, int | float) for part in parts):
         raise InputTypeError(
@@ -79,12 +79,14 @@ def _check(x: Any, expected: Any) -> None:
         raise InputError(f"the input of shape {tuple(got)} is empty; there is nothing to record.")
     if got is None or wanted is None:
         return
+    # A Sequential keeps the shape that it was first called with, and reads any other all the same.
+    axes = range(0 if every_axis else len(wanted) - 1, len(wanted))
     if len(got) != len(wanted):
         hint = (
             "Keras reads (batch, time, features): a single sequence needs a batch of one, x[None], "
             "or --batch-first on the command line."
         )
-    elif differ := [k for k, b in enumerate(wanted) if b not in (None, got[k])]:
+    elif differ := [k for k in axes if wanted[k] not in (None, got[k])]:
         hint = "It has " + ", ".join(
             f"{got[k]} {_axis(k, len(wanted))} where the model takes {wanted[k]}" for k in differ
         )

@@ -83,6 +83,9 @@ def _one_step(layer: layers.RNN, inputs: Tensor, states: Any, training: bool) ->
         gates = [stack.enter_context(gates_of(cell)) for cell in cells_of(layer)]
         output, after = layer.cell(inputs, states, **kwargs)
     after = list(after) if tree.is_nested(after) else [after]
+    if isinstance(layer.cell, layers.StackedRNNCells) and tree.is_nested(states[0]):
+        # A stack of one cell returns what its cell does, without a list around it.
+        after = [after] if len(gates) == 1 else after
     return output, after, gates
 
 

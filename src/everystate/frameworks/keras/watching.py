@@ -21,6 +21,7 @@ from everystate.frameworks.keras.backend import (
     is_described,
     without_gradients,
 )
+from everystate.frameworks.keras.compiling import CompiledLoop, is_worth_compiling
 from everystate.frameworks.keras.finding import recurrent_layers
 from everystate.frameworks.keras.kinds import check_input, is_replayable
 from everystate.frameworks.keras.observations import Run
@@ -35,6 +36,7 @@ class Watcher:
     def __init__(self, path: str, layer: layers.RNN, recorder: Recorder) -> None:
         self.path, self.layer, self.recorder = path, layer, recorder
         self.loop = layer.inner_loop
+        self._compiled_loop = CompiledLoop(self.loop)
         self.called = False
         self.compiled = False
         """Whether a function around it was compiled meanwhile, whose calls are not seen."""
@@ -64,7 +66,11 @@ class Watcher:
 
     def _run(self, sequences: Tensor, initial_state: Any, given: dict[str, Any]) -> Any:
         """Run the loop, which hands out every output where `return_sequences` says so."""
+        # Whoever calls the model himself gets the results of the loop as it is.
+        long = is_worth_compiling(self.layer, sequences, given["training"])
         with replaced(self.layer, "return_sequences", True):
+            if long and self.recorder.own_call:
+                return self._compiled_loop(sequences, initial_state, given["mask"])
             return self.loop(sequences, initial_state, **given)
 
     def _follows_from_outputs(self, training: bool) -> bool:
