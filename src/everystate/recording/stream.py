@@ -18,6 +18,7 @@ with, and verified at every step, and a state that was not carried on is warned 
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,9 @@ class Stream:
     call : callable, optional
         Runs the model once on the whole of what `step` takes in chunks. None: the framework
         module's own `call` does.
+    undisturbed : callable
+        Returns a block after which what the model itself keeps from call to call, states and
+        random numbers, is what it was before.
     """
 
     step: Step
@@ -63,3 +67,4 @@ class Stream:
     by: Callable[[Step], Step] = lambda step: step
     named: Callable[[str, Mapping[str, Any]], "Stream"] | None = None
     call: Callable[[Any], object] | None = None
+    undisturbed: Callable[[], AbstractContextManager[Any]] = nullcontext

@@ -131,7 +131,8 @@ class Sequence:
         x, call = self.source.peek(cutting.STEPS), call_of(self.framework, self.model, self.stream)
         run = partial(self.stream.step, x, None) if self.own_step else partial(call, x)
         select = cutting.all_of(self.select)
-        return answer_of(cutting.recorded(self.framework, self.model, select, run))
+        with self.stream.undisturbed():
+            return answer_of(cutting.recorded(self.framework, self.model, select, run))
 
     def total(self, path: str) -> int | None:
         """Return how many steps of a layer will be recorded; None if nobody knows."""

@@ -1,6 +1,7 @@
 """`record_long`: one long sequence, to a trace on disk or to reductions, in bounded memory."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,16 +149,15 @@ def _settle(sequence: Sequence) -> None:
 def _tried(sequence: Sequence) -> cutting.Trial:
     source, stream = sequence.source, sequence.stream
     run = sequence.model, sequence.select, source, stream, sequence.memory
-    return cutting.tried(sequence.framework, *run)
+    with stream.undisturbed():
+        return cutting.tried(sequence.framework, *run)
 
 
 def _layers_called(sequence: Sequence) -> list[str]:
     """Return which layers a step of the user's calls, where nobody knows before."""
-    x = sequence.source.peek(FIRST)
-    recorder = cutting.recorded(
-        sequence.framework, sequence.model, sequence.select, lambda: sequence.stream.step(x, None)
-    )
-    return recorder.called
+    run = partial(sequence.stream.step, sequence.source.peek(FIRST), None)
+    with sequence.stream.undisturbed():
+        return cutting.recorded(sequence.framework, sequence.model, sequence.select, run).called
 
 
 def _resolved(select: Select, steps: int | None) -> Select:

@@ -1,5 +1,7 @@
 """Keras models in chunks of time: the state of each layer is carried on."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,27 @@ def test_a_layer_alone(x, tmp_path):
     layer = keras.layers.GRU(4, reset_after=False)
     layer.build(x.shape)
     streamed.check(layer, x, tmp_path)
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_what_is_tried_leaves_no_state_behind(x, tmp_path, built):
+    """A stateful layer is run whole, from the state that it had before anybody looked."""
+
+    def layer() -> Any:
+        keras.utils.set_random_seed(1)
+        made = keras.layers.LSTM(4, stateful=True, name="lstm")
+        if built:
+            made(x[:, ::-1])
+        return made
+
+    one, again = layer(), layer()
+    first = es.record(one, x)["lstm"]
+    got = es.record(again, x, store=tmp_path / "run.zarr")["lstm"]
+    np.testing.assert_allclose(got.h, first.h, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(got.initial_c, first.initial_c, rtol=0, atol=1e-6)
+    assert bool(got.initial_c.any()) == built
+    for a, b in zip(again.states, one.states, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
 
 
 def test_what_cannot_be_cut(x, tmp_path):

@@ -18,6 +18,7 @@ from everystate.frameworks.keras.calling import call
 from everystate.frameworks.keras.finding import recurrent_layers
 from everystate.frameworks.keras.loading import opened
 from everystate.frameworks.keras.replacing import replaced
+from everystate.frameworks.keras.watching import undisturbed
 from everystate.recording.stream import Stream
 
 States = dict[str, list[Any]]
@@ -25,7 +26,9 @@ States = dict[str, list[Any]]
 
 def stream(model: Any) -> Stream:
     """Return how to run a model chunk by chunk (see `everystate.recording.stream.Stream`)."""
-    return Stream(partial(_step, model), lambda x: 1)
+    return Stream(
+        partial(_step, model), lambda x: 1, undisturbed=lambda: undisturbed(opened(model))
+    )
 
 
 def _step(model: Any, x: Any, states: States | None) -> tuple[Any, States]:

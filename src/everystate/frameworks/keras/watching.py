@@ -108,12 +108,16 @@ def rewound(cell: Any, before: Counters) -> Iterator[None]:
 @contextmanager
 def undisturbed(model: keras.Layer) -> Iterator[None]:
     """After the block, have a model's random numbers and carried states be what they were."""
-    carried = [v for _, layer in recurrent_layers(model) for v in keras.tree.flatten(layer.states)]
-    before = counters(model) + _values(v for v in carried if v is not None)
+    stateful = [layer for _, layer in recurrent_layers(model) if layer.stateful]
+    carried = [v for layer in stateful for v in keras.tree.flatten(layer.states) if v is not None]
+    fresh = [layer for layer in stateful if not layer.built]
+    before = counters(model) + _values(carried)
     try:
         yield
     finally:
         _assign(before)
+        for layer in fresh:
+            layer.reset_state()
 
 
 def _assign(counters: Counters) -> None:
