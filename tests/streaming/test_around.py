@@ -7,6 +7,7 @@ import xarray as xr
 import everystate as es
 from everystate.errors import EverystateWarning, ResumeError, SelectionError
 from everystate.storage import layout
+from everystate.streaming.around import Windows
 from everystate.testing import importorskip
 
 torch = importorskip("torch")
@@ -124,6 +125,44 @@ def test_other_windows_are_refused(gru, x, tmp_path):
         with pytest.raises(ResumeError, match=r"differs in around: 80 before, 9 after.* and now "):
             es.record(gru, x, around=other, resume=True, **options)
     es.record(gru, x, around=es.Around(80, 9, steps=np.array([60, 75])), resume=True, **options)
+
+
+def test_another_score_is_refused(gru, x, tmp_path):
+    options = {"store": tmp_path / "run.zarr", "chunk": 64}
+
+    def windows(score) -> es.Around:
+        return es.Around(before=3, after=5, score=score, threshold=2)
+
+    es.record(gru, x, around=windows(lambda x, y: np.abs(x[:, :, 0]).max(1)), **options)
+    for other in (
+        lambda x, y: np.abs(x[:, :, 1]).max(1),
+        lambda x, y: np.abs(x[:, :, 0]).min(1),
+        lambda x, y: -np.abs(x[:, :, 0]).max(1),
+    ):
+        with pytest.raises(
+            ResumeError, match=r"differs in around: .*<lambda>.* and now .*<lambda>"
+        ):
+            es.record(gru, x, around=windows(other), resume=True, **options)
+    again = windows(lambda x, y: np.abs(x[:, :, 0]).max(1))  # elsewhere, but it computes the same
+    got = es.record(gru, x, around=again, resume=True, **options)
+    events = np.flatnonzero(np.abs(x[:, :, 0]).max(1) > 2).tolist()
+    check(got, es.record(gru, x), near(events, 3, 5))
+
+
+def test_windows_that_another_version_kept(gru, x, tmp_path, monkeypatch):
+    def progress(done, total):
+        if done >= 64:
+            raise StopError
+
+    options = {"store": tmp_path / "run.zarr", "around": es.Around(3, 5, steps=[9, 99])}
+    with monkeypatch.context() as patch:
+        patch.setattr(Windows, "state", lambda self: {"events": self._events, "held": {}})
+        with pytest.raises(StopError):
+            es.record(gru, x, chunk=64, progress=progress, **options)
+    with pytest.raises(ResumeError, match=r"around= cannot be gone on with \(KeyError: 'stop'\)"):
+        es.record(gru, x, resume=True, **options)
+    kept = es.open_trace(tmp_path / "run.zarr", incomplete="trim")["gru"]
+    assert kept.time.values.tolist() == near([9], 3, 5)
 
 
 def raise_stop(self):

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from types import CodeType
 from typing import Any, Final
 
 import numpy as np
@@ -79,11 +80,12 @@ class Around:
 
     @property
     def described(self) -> str:
-        """What it is, as far as numbers tell, in words that are the same in another process."""
+        """What it is, as far as can be seen, in words that are the same in another process."""
         given = [] if self.steps is None else [*map(int, self.steps)]
         steps = f", {len(given)} steps, {zlib.crc32(repr(given).encode()):x}" if given else ""
         threshold = 0.0 if self.threshold is None else self.threshold
-        return f"{self.before} before, {self.after} after, threshold {threshold}{steps}"
+        score = "" if self.score is None else f", {_told(self.score)}"
+        return f"{self.before} before, {self.after} after, threshold {threshold}{steps}{score}"
 
     def events(self, x: Any, y: Any, start: int, stop: int) -> npt.NDArray[np.int64]:
         """Return the events among the steps of one chunk.
@@ -201,6 +203,24 @@ class Windows:
     def result(self) -> xr.DataTree:
         """Return what has come of what was let through."""
         return self.sink.result()
+
+
+def _told(score: Score) -> str:
+    """Return what tells a score from others: its name, and a checksum of what it computes by.
+
+    What it looks up while it runs, in objects or other functions, is not seen.
+    """
+    name = getattr(score, "__qualname__", type(score).__qualname__)
+    code = getattr(score, "__code__", None)
+    return name if code is None else f"{name} {zlib.crc32(_words(code).encode()):x}"
+
+
+def _words(code: CodeType) -> str:
+    """Return instructions, names and constants of a function, without where it stands."""
+    parts = [code.co_code.hex(), *code.co_names]
+    for constant in code.co_consts:
+        parts.append(_words(constant) if isinstance(constant, CodeType) else repr(constant))
+    return " ".join(parts)
 
 
 def _rows(recorded: Recorded, rows: npt.NDArray[np.int64]) -> Recorded:

@@ -44,6 +44,7 @@ PIECES: Final = 8
 """Pieces that a chunk is computed in: the sooner the thread that writes has something to do."""
 SHORTEST: Final = 256
 """Steps of a piece, at least."""
+KEPT: Final = {"windows": "around=", "reductions": "reduce="}
 FIRST: Final = 64
 """Steps of the first chunk of a step function of the user's: it tells what a step takes."""
 
@@ -188,7 +189,14 @@ class Run:
         self.done, sequence.chunk = carried.step, carried.facts["chunk"]
         self.state = state.load(carried.facts["state"], carried.arrays)
         for name, holder in self.carried.items():
-            holder.restore(state.load(carried.facts[name], carried.arrays))
+            try:
+                holder.restore(state.load(carried.facts[name], carried.arrays))
+            except (LookupError, TypeError, ValueError) as error:
+                raise ResumeError(
+                    f"{place.folder}: what was kept there of {KEPT[name]} cannot be gone on with "
+                    f"({type(error).__name__}: {error}): another version wrote it. Open what is "
+                    "complete with incomplete='trim', or record anew: overwrite=True."
+                ) from error
         self.recorder.steps = dict(carried.facts["layer_steps"])
         self.recorder.attrs = dict(carried.facts["layer_attrs"])
         sequence.source.skip(carried.step)
