@@ -8,7 +8,12 @@ import pytest
 import flax_reference as ref
 import mutations
 import oracles
-from everystate.errors import NothingRecordedError, UnknownLayerError, UnsupportedModelError
+from everystate.errors import (
+    EverystateWarning,
+    NothingRecordedError,
+    UnknownLayerError,
+    UnsupportedModelError,
+)
 from everystate.testing import importorskip
 
 jax = importorskip("jax")
@@ -329,3 +334,21 @@ def test_bad_input():
         es.record(bound, X32, select=es.Select("decoder"))
     with pytest.raises(NothingRecordedError, match=r"no lax\.scan"):
         es.record(nnx.Linear(D, H, rngs=nnx.Rngs(0)), X32)
+
+
+def test_calls_within_a_transformation_are_warned_of_once_and_others_recorded(recwarn):
+    model = nnx.RNN(nnx.GRUCell(D, H, rngs=nnx.Rngs(0)))
+
+    @nnx.jit
+    def fitted(model, x):
+        return model(x).sum()
+
+    with es.recording(model) as rec:
+        fitted(model, X32)
+        fitted(model, X32[:, :2])
+        model(X32)
+        rec.run(X32)
+    assert [w.category for w in recwarn] == [EverystateWarning]
+    assert "RNN was called within jax.jit" in str(recwarn[0].message)
+    np.testing.assert_array_equal(rec.trace["rnn"].h[:B], es.record(model, X32)["rnn"].h)
+    assert rec.trace["rnn"].sizes["batch"] == 2 * B

@@ -27,6 +27,8 @@ def matches(model: object) -> bool:
     """
     if is_cell(model):
         return False
+    if _is_pair(model):
+        return True  # known, to be refused with what to do
     while isinstance(model, partial):
         model = model.func
     makers = type(getattr(model, "__self__", None)).__mro__
@@ -35,7 +37,25 @@ def matches(model: object) -> bool:
 
 
 def layers(model: Callable[..., Any]) -> Sequence[str] | None:
-    """Return None: which scans a function has is known only once it is called."""
+    """Return None: which scans a function has is known only once it is called.
+
+    Raises
+    ------
+    UnsupportedModelError
+        If it is a pair of functions, ``init`` and ``apply``, as Haiku's transform returns.
+    """
+    if _is_pair(model):
+        raise UnsupportedModelError(
+            f"got {type(model).__name__}, the functions init and apply, expected one function of "
+            "the input. Try es.record(functools.partial(model.apply, params, rng), x), without rng "
+            "if its apply takes none."
+        )
+    return None
+
+
+def _is_pair(model: object) -> bool:
+    """Whether it is a named pair ``init`` and ``apply``: a model without its parameters."""
+    return isinstance(model, tuple) and getattr(model, "_fields", ()) == ("init", "apply")
 
 
 def observe(model: Callable[..., Any], recorder: Recorder) -> AbstractContextManager[object]:

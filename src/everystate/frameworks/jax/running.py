@@ -10,11 +10,12 @@ import jax
 
 from everystate.frameworks.jax.observations import observations
 from everystate.frameworks.jax.records import Found
-from everystate.frameworks.jax.scans import check_tapped, nothing_in
+from everystate.frameworks.jax.scans import called, check_tapped, nothing_in
 from everystate.frameworks.jax.swapping import as_it_was, watched
 from everystate.frameworks.jax.tracing import Arguments, Compiled, Traced, Watching, trace
 from everystate.recording.alone import alone
 from everystate.recording.recorder import Recorder
+from everystate.recording.warning import warn
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +71,9 @@ class Block:
     def __init__(self, model: object, recorder: Recorder) -> None:
         self.model, self.recorder = model, recorder
         self._compiled: dict[Any, Compiled] = {}
+        self.tracing = False
+        """Whether the model is being traced for a call that is recorded."""
+        self._told = False
 
     def call(
         self, target: Target, inputs: Sequence[Any], named: Mapping[str, Any] | None = None
@@ -116,8 +120,25 @@ class Block:
         finally:
             recorder.end_run()
 
+    def tell_unseen(self) -> None:
+        """Warn, once, of a call within a transformation: it has no numbers, and is not recorded."""
+        if not self.tracing and not self._told:
+            self._told = True
+            warn(
+                f"{called(self.model)} was called within jax.jit or another transformation, where "
+                "there are no numbers to record yet. Let the recorder make the call, rec.run(x), "
+                "or record the function itself: es.record(fn, model, x)."
+            )
+
     def _program(self, target: Target, given: Arguments) -> Traced | Compiled:
         """Return the function with its scans tapped: the one of the last call, if that serves."""
+        self.tracing = True
+        try:
+            return self._traced(target, given)
+        finally:
+            self.tracing = False
+
+    def _traced(self, target: Target, given: Arguments) -> Traced | Compiled:
         key = (target.key, given.kind)
         if target.key is None or not _is_hashable(key):
             return trace(target.fn, given, watch_all)
@@ -140,7 +161,7 @@ def watched_calls(
 ) -> Iterator[None]:
     """Record a module that is an object of Python, also where its user calls it in the block.
 
-    A call within a transformation of JAX is not seen: it has no numbers yet.
+    A call within a transformation of JAX is not recorded, and warned of: it has no numbers yet.
 
     Parameters
     ----------
@@ -153,14 +174,18 @@ def watched_calls(
     """
     watched_now = [model]  # JAX keeps the classes made for it for good: they must not keep it too
 
-    def watch(_path: str, run: Any, called: Any, *args: Any, **kwargs: Any) -> Any:
+    def watch(_path: str, run: Any, module: Any, *args: Any, **kwargs: Any) -> Any:
         traced = any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves((args, kwargs)))
-        own = any(called is one for one in watched_now)
-        block = block_of(called) if own and not traced else None
+        if traced:  # of Flax it may have been built anew on the way into the transformation
+            for one in watched_now:
+                if (around := block_of(one)) is not None:
+                    around.tell_unseen()
+        own = any(module is one for one in watched_now)
+        block = block_of(module) if own and not traced else None
         if block is None:
             return run(*args, **kwargs)
-        with as_it_was(called):
-            return block.call(target(called), args, kwargs)
+        with as_it_was(module):
+            return block.call(target(module), args, kwargs)
 
     try:
         with alone([("", model)]), observed(model, recorder), watched([("", model)], watch):
