@@ -1,6 +1,6 @@
 """Cells whose states a loop carries, all of them or as a mask chooses between new and old."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import onnx
@@ -48,7 +48,7 @@ def _begun(layer: Written, states: States) -> Written | None:
     if len(layer.steps) > 1:
         return None
     step = layer.steps[0]
-    begins = {*step.before.values(), *step.weights.values()}
+    begins = {*step.before.values(), *_parts(layer.scope, step.weights.values())}
     found = {
         name: (after, before, mask)
         for name, value in step.after.items()
@@ -65,6 +65,13 @@ def _begun(layer: Written, states: States) -> Written | None:
     after = {name: value for name, (value, _, _) in found.items()}
     before = {name: value for name, (_, value, _) in found.items()}
     return replace(layer, steps=[replace(step, after=after, before=before)], mask=masks.pop())
+
+
+def _parts(scope: Scope, values: Iterable[str]) -> Iterator[str]:
+    """Yield values that are multiplied, and what they are put together from."""
+    for value in values:
+        node = scope.producers.get(value)
+        yield from (value, *(node.input if node is not None and node.op_type == "Concat" else ()))
 
 
 def _mask(scope: Scope, value: str, new: str, old: str) -> str | None:

@@ -103,7 +103,7 @@ class Reader:
         """Return what may be steps of simple RNNs."""
         found: dict[str, Step] = {}
         for op in self.net.ops:
-            if op.type in ACTIVATIONS and self.net.made_by(op.inputs[0], *ADDITIONS):
+            if op.type in ACTIVATIONS and self.net.made_by(op.inputs[0], *ADDITIONS, *PRODUCTS):
                 cell = FoundCell("SimpleRNN", op, {}, {op.outputs[0]: "h"})
                 h = str(op.outputs[0])
                 found[h] = Step(cell, {"h": h}, {}, self._weights(op.inputs[:1], set(), sums=True))
@@ -113,12 +113,13 @@ class Reader:
     def _begins(self, step: Step, others: Mapping[str, Step]) -> Step:
         """Return a step of a simple RNN that knows its state before, if it is another's."""
         for weight, data in step.weights.items():
-            before = others.get(self.same(data))
-            if before is None or before.cell.op.type != step.cell.op.type:
-                continue
-            folded = before.weights.keys() < step.weights.keys()
-            if weight in before.weights or folded:
-                return replace(step, before={"h": data}, recurrent=weight)
+            for part in self._parts(data):
+                before = others.get(part)
+                if before is None or before.cell.op.type != step.cell.op.type:
+                    continue
+                folded = before.weights.keys() < step.weights.keys()
+                if weight in before.weights or folded:
+                    return replace(step, before={"h": part}, recurrent=weight)
         return step
 
     def recurrent(self, step: Step, before: Step | None) -> Step:
