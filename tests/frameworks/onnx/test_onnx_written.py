@@ -260,12 +260,14 @@ def test_steps_written_out_are_not_cut_in_time():
 
 
 def chosen(write, new, old, how):
-    """The new state where the mask says so, as TensorFlow's converter writes it."""
-    if how == "where":
-        return write("Where", "m", new, old)
-    rest = write("Cast", write("Not", "m"), to=onnx.TensorProto.FLOAT)
-    kept = write("Mul", old, rest)
-    return write("Add", write("Mul", write("Cast", "m", to=onnx.TensorProto.FLOAT), new), kept)
+    """The new state where the mask says so; ``sum`` as TensorFlow's converter writes it."""
+    way, _, turned = how.partition(" ")
+    kept = write("Not", write("Reshape", "m", "rows"))
+    taken = write("Not", kept) if turned else "m"
+    if way == "where":
+        return write("Where", kept, old, new) if turned else write("Where", "m", new, old)
+    taken, kept = (write("Cast", c, to=onnx.TensorProto.FLOAT) for c in (taken, kept))
+    return write("Add", write("Mul", old, kept), write("Mul", taken, new))
 
 
 def gru_in_loop(layer, *, more=False, mask=None, how=""):
@@ -301,13 +303,13 @@ def gru_in_loop(layer, *, more=False, mask=None, how=""):
     )
     tensors = {**stored(layer), **write.tensors, "trips": np.array(T)}
     if mask is not None:
-        tensors["mask"] = mask[..., None]
+        tensors |= {"mask": mask[..., None], "rows": np.array([-1, 1])}
     inputs = [models.value("x", [T, B, D]), models.value("h_0", [B, U])]
     proto = models.model([loop], inputs, [models.value(f"{state}_n", None)], tensors)
     return proto, {"x": layer.arrays["X"], "h_0": layer.arrays["initial_h"][0]}
 
 
-@pytest.mark.parametrize("how", ["where", "sum"])
+@pytest.mark.parametrize("how", ["where", "sum", "where turned", "sum turned"])
 def test_a_mask_skips_steps_of_a_row(how):
     layer = models.node("gru", reset="after")
     mask = np.random.default_rng(2).random((T, B)) < 0.6

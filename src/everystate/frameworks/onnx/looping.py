@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 import onnx
 
 from everystate.frameworks.onnx.graph import Scope
 from everystate.frameworks.onnx.loops import WHOLE, carried
-from everystate.frameworks.onnx.written import Written
+from everystate.frameworks.onnx.written import ALWAYS, Mask, Written
+
+SHAPED: Final = ("Cast", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+"""Operators behind which a condition is the same for each row."""
 
 States = Mapping[str, str]
 """What a loop carries: values after an iteration, and what they are called before it."""
@@ -52,9 +56,9 @@ def _begun(layer: Written, states: States) -> Written | None:
     found = {
         name: (after, before, mask)
         for name, value in step.after.items()
+        for new in (step.outputs if name == "h" else [value])
         for after, before in states.items()
-        if before in begins
-        and (mask := "" if after == value else _mask(layer.scope, after, value, before)) is not None
+        if before in begins and (mask := _mask(layer.scope, after, new, before))
     }
     masks = {mask for _, _, mask in found.values()}
     told = step.before.get(step.carried)
@@ -74,24 +78,25 @@ def _parts(scope: Scope, values: Iterable[str]) -> Iterator[str]:
         yield from (value, *(node.input if node is not None and node.op_type == "Concat" else ()))
 
 
-def _mask(scope: Scope, value: str, new: str, old: str) -> str | None:
-    """Return what chooses between a new and an old value; None if the value is no such choice.
+def _mask(scope: Scope, value: str, new: str, old: str) -> Mask | None:
+    """Return what chooses between a new and an old value, and whether it is true of the new one.
 
-    TensorFlow's converter writes it as ``Where``, or ``mask * new + (not mask) * old``.
+    Written as ``Where``, or ``mask * new + (not mask) * old`` (TensorFlow's converter). None: the
+    value is no such choice.
     """
+    if value == new:
+        return ALWAYS
     node = scope.producers.get(value)
-    if node is None:
+    if node is not None and node.op_type == "Where" and {*node.input[1:]} == {new, old}:
+        mask = _condition(scope, node.input[0])
+        return mask if node.input[1] == new else mask.turned
+    if node is None or node.op_type != "Add":
         return None
-    if node.op_type == "Where" and list(node.input[1:]) == [new, old]:
-        return str(node.input[0])
-    factors = [_other_factor(scope, part, (new, old)) for part in node.input]
-    if node.op_type != "Add" or None in factors:
+    factors = dict(filter(None, (_other_factor(scope, part, (new, old)) for part in node.input)))
+    if factors.keys() != {new, old}:
         return None
-    chosen = {kept: _cast(scope, factor) for kept, factor in filter(None, factors)}
-    inverse = scope.producers.get(chosen.get(old, ""))
-    if inverse is None or inverse.op_type != "Not" or inverse.input[0] != chosen.get(new):
-        return None
-    return chosen[new]
+    taken, kept = (_condition(scope, factors[name]) for name in (new, old))
+    return taken if taken == kept.turned else None
 
 
 def _other_factor(scope: Scope, product: str, known: Sequence[str]) -> tuple[str, str] | None:
@@ -99,12 +104,21 @@ def _other_factor(scope: Scope, product: str, known: Sequence[str]) -> tuple[str
     node = scope.producers.get(product)
     if node is None or node.op_type != "Mul":
         return None
-    one, other = node.input
+    one, other = (str(name) for name in node.input)
     if one in known:
-        return str(one), str(other)
-    return (str(other), str(one)) if other in known else None
+        return one, other
+    return (other, one) if other in known else None
 
 
-def _cast(scope: Scope, value: str) -> str:
+def _condition(scope: Scope, value: str) -> Mask:
+    """Return the mask of a step that is taken if a value is true, or is one as a number."""
     node = scope.producers.get(value)
-    return str(node.input[0]) if node is not None and node.op_type == "Cast" else value
+    while node is not None and node.op_type == "Cast":
+        value = str(node.input[0])
+        node = scope.producers.get(value)
+    origin, taken = value, True
+    while node is not None and node.op_type in (*SHAPED, "Not"):
+        taken ^= node.op_type == "Not"
+        origin = str(node.input[0])
+        node = scope.producers.get(origin)
+    return Mask(origin, taken, value)

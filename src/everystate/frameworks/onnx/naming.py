@@ -16,7 +16,10 @@ import onnx
 
 from everystate import schema
 
-ENDINGS: Final = {"Loop": r"Loop|while(_\d+)?_loop"}
+ENDINGS: Final = {
+    "Loop": r"Loop|while(_\d+)?_loop|generic_loop_Loop",
+    "Scan": r"(custom_rnn_scan_)?Scan",
+}
 """How exporters end the name of an operator's node, if not with the operator."""
 SCOPES: Final = "pkg.torch.onnx.name_scopes"
 """Where PyTorch's newer exporter notes the modules around a node."""

@@ -73,7 +73,7 @@ class ShownSteps:
     def _masked(self, seen: Observation, mask: Calls, run: range) -> Observation:
         """Return an observation that knows which steps were skipped."""
         taken = [np.broadcast_to(mask[k].reshape(-1), seen.batch) for k in run]
-        return replace(seen, skipped=~np.stack(taken))
+        return replace(seen, skipped=np.stack(taken) != self.written.mask.true)
 
     def _observation(
         self, steps: Sequence[Mapping[str, Calls]], initial: Mapping[str, Calls], run: range
@@ -136,5 +136,5 @@ def show_steps(written: Written, exposure: Exposure) -> ShownSteps:
         for step in written.steps
     ]
     initial = {n: exposure.value(scope, v) for n, v in first.before.items()}
-    mask = exposure.value(scope, written.mask) if written.mask else None
+    mask = exposure.value(scope, written.mask.name) if written.mask.name else None
     return ShownSteps(written, steps, initial, mask)

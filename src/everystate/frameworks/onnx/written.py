@@ -6,7 +6,7 @@ of one step in the body of a ``Loop``. LSTM and GRU are known by their equations
 ``h' = tanh(W x + R h)``, two steps at least: one alone is like any other layer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, cast
 
 import onnx
@@ -18,6 +18,37 @@ from everystate.recording.recognition import Net
 
 OPS: Final = {"LSTM": "LSTM", "GRU": "GRU", "SimpleRNN": "RNN"}
 """Families, and what an operator of them is called."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which rows take a step; two are the same if they come of one condition.
+
+    Parameters
+    ----------
+    origin : str
+        The condition, before it was reshaped or turned.
+    taken : bool
+        What it is where a step is taken.
+    name : str
+        A form of it whose rows are those of the states.
+    true : bool
+        What that one is where a step is taken.
+    """
+
+    origin: str
+    taken: bool
+    name: str = field(compare=False)
+    true: bool = field(default=True, compare=False)
+
+    @property
+    def turned(self) -> "Mask":
+        """The rows that do not take it."""
+        return Mask(self.origin, not self.taken, self.name, not self.true)
+
+
+ALWAYS: Final = Mask("", True, "")
+"""Every row takes it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +69,8 @@ class Written:
         Which of two directions it is.
     key : str
         What tells its weights from others', if it shares them with another direction.
-    mask : str
-        What says of each row whether it takes the step; else its states are carried over.
+    mask : Mask
+        Which rows take a step; the states of others are carried over.
     """
 
     scope: Scope
@@ -48,7 +79,7 @@ class Written:
     path: str = ""
     way: str = ""
     key: str = ""
-    mask: str = ""
+    mask: Mask = ALWAYS
 
     @property
     def family(self) -> str:
