@@ -13,6 +13,7 @@ from everystate.analysis.reducers import (
     Moments,
     Quantiles,
     Range,
+    Saturation,
     TopSteps,
     reduced,
 )
@@ -206,6 +207,37 @@ class Text:
 
     def result(self):
         return xr.Dataset({"said": ("x", np.array(["a"]))})
+
+
+class Each:
+    """Keeps all that it is shown."""
+
+    def __init__(self):
+        self.kept = []
+
+    def update(self, block, first_step):
+        self.kept += [float(step.sum()) for step in block]
+
+    def result(self):
+        return xr.Dataset({"each": ("shown", np.array(self.kept))})
+
+
+def test_a_result_that_grows_needs_room(record, sequences, tmp_path, monkeypatch):
+    monkeypatch.setattr("everystate.scale.rows.ENOUGH", 12)
+    record(sequences, reduce=Each)
+    found = es.open_reductions(tmp_path / "run.zarr")["lstm/c/each"]
+    assert found["each"].shape == (len(LENGTHS), 12)
+    assert np.isfinite(found["each"]).sum("shown").values.tolist() == list(LENGTHS)
+    monkeypatch.setattr("everystate.scale.rows.ENOUGH", 10)
+    with pytest.raises(SelectionError, match=r"each of row 1 has shape \(12,\).* made of 10 steps"):
+        record(sequences, reduce=Each, store=tmp_path / "other.zarr")
+
+
+def test_a_reducer_that_says_nothing_of_what_is_recorded_says_so(record, sequences, tmp_path):
+    kinds = {"moments": Moments(), "saturation": Saturation()}
+    with pytest.warns(EverystateWarning, match=r"saturation has no result.* nothing of lstm/c\."):
+        record(sequences, reduce=kinds, select=es.Select(variables="c"))
+    assert [*es.open_reductions(tmp_path / "run.zarr")["lstm/c"]] == ["moments"]
 
 
 def test_what_is_refused(record, sequences, tmp_path):

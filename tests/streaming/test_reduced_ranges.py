@@ -7,7 +7,7 @@ import everystate as es
 import mutations
 from everystate.analysis.reducers import Moments, Saturation
 from everystate.analysis.saturation import saturation
-from everystate.errors import SelectionError
+from everystate.errors import EverystateWarning, SelectionError
 from everystate.testing import importorskip
 
 torch = importorskip("torch")
@@ -81,7 +81,9 @@ def test_states_have_none_unless_it_is_given(x):
     layer = es.record(model, x)["rnn"]
     assert not saturation(layer)
     kinds = {"ends": Saturation(), "given": Saturation(-0.8, 0.7), "moments": Moments()}
-    made = es.record(model, x, reduce=kinds)["rnn/h"]
+    with pytest.warns(EverystateWarning, match=r"reduce: ends has no result.* of rnn/h\.") as told:
+        made = es.record(model, x, reduce=kinds)["rnn/h"]
+    assert len(told) == 1
     assert set(made.children) == {"given", "moments"}
     expected = (layer.h.values < -0.8).mean(axis=(0, 1))
     np.testing.assert_allclose(made["given"]["left"], expected, atol=1e-12)

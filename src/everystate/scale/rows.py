@@ -8,7 +8,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from everystate import schema
-from everystate.errors import WeightsError
+from everystate.errors import SelectionError, WeightsError
 from everystate.recording.join import worst
 from everystate.scale.job import Job, Target
 from everystate.storage.shared.manifest import ShardMark
@@ -73,8 +73,22 @@ class Rows:
             self.place(row, each.figures())
 
     def place(self, row: int, results: Mapping[str, xr.Dataset]) -> None:
-        """Keep what was made of a row."""
+        """Keep what was made of a row.
+
+        Raises
+        ------
+        SelectionError
+            If a result is larger than that of `ENOUGH` steps.
+        """
         for path, result in results.items():
+            for name, room in self._reduced[path].items():
+                found, most = result.variables[name].shape, room.shape[1:]
+                if any(a > b for a, b in zip(found, most, strict=True)):
+                    raise SelectionError(
+                        f"{path}: {name} of row {self.rows[row]} has shape {found}, and there is "
+                        f"room for {most}, what the reducer made of {ENOUGH:,} steps. Of many "
+                        "sequences, let it return arrays that grow no more, NaN at their end."
+                    )
             place(result, self._reduced[path], row)
 
     def take_attrs(self, trace: xr.DataTree) -> None:
@@ -109,6 +123,7 @@ def nodes(job: Job, trace: xr.DataTree) -> list[Node]:
                 few = array.transpose(schema.BATCH, schema.TIME, ...).values[0][:, None]
                 many = np.resize(few, (ENOUGH, *few.shape[1:]))
                 made.update((leaf.path.strip("/"), str(name)), many, 0, leaf.attrs)
+    made.finish()
     return [Node(path, result) for path, result in made.results().items()]
 
 

@@ -9,6 +9,7 @@ import xarray as xr
 from everystate.errors import SelectionError
 from everystate.recording.replay import Recorded
 from everystate.recording.trace import cell_attrs, leaf_path
+from everystate.recording.warning import warn
 from everystate.streaming.sink import Outline
 
 
@@ -70,7 +71,14 @@ class Reductions:
         """Do nothing: the results are always those of all steps."""
 
     def finish(self) -> None:
-        """Do nothing: the results are always those of all steps."""
+        """Warn of kinds of reducers that have no result, as none of the variables suits them."""
+        seen = dict.fromkeys(f"{layer}/{variable}" for layer, variable, _ in self.reducers)
+        of_use = {name for *_, name in self._fed}
+        for name in [name for name in self.makers if seen and name not in of_use]:
+            warn(
+                f"reduce: {name} has no result, as it says nothing of {', '.join(seen)}. Record "
+                "variables that it is for, or choose another reducer."
+            )
 
     @property
     def described(self) -> dict[str, str]:
