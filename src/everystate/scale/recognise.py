@@ -1,9 +1,9 @@
-"""By what a trace of many sequences is recognised: what the model answers to one of them."""
+"""By what a trace of many sequences is recognised: the answer to one, the values of some."""
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
 import numpy as np
 import xarray as xr
@@ -14,6 +14,9 @@ from everystate.scale.job import Job
 from everystate.scale.worker import sample
 from everystate.streaming.answer import Answer, answer_in, difference
 from everystate.streaming.cutting import STEPS
+
+OTHERS: Final = 8
+"""Sequences of which the first steps are compared."""
 
 
 @dataclass
@@ -28,11 +31,14 @@ class Recognised:
         CRC-32 of its first steps.
     layers : mapping
         What the model answers to them (see `everystate.streaming.answer`).
+    others : dict of str to int
+        CRC-32 of the first steps of some other sequences, by their number.
     """
 
     row: int
     values: int
     layers: Answer
+    others: dict[str, int] = field(default_factory=dict)
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -50,9 +56,29 @@ class Recognised:
 def sampled(job: Job, source: Source, row: int) -> tuple[xr.DataTree, Recognised]:
     """Record a sequence (see `sample`); return what it is recognised by, too."""
     trace = sample(job, source)
-    (sequence,) = source.read()
-    first = np.ascontiguousarray(sequence[:STEPS])
-    return trace, Recognised(row, zlib.crc32(first.tobytes()), answer_in(trace))
+    return trace, Recognised(row, beginnings(source, row)[str(row)], answer_in(trace))
+
+
+def beginnings(source: Source, first: int) -> dict[str, int]:
+    """Return the CRC-32 of the first steps of sequences, by their number, counted from `first`."""
+    read = {str(first + k): sequence for k, sequence in enumerate(source.read())}
+    return {
+        row: zlib.crc32(np.ascontiguousarray(sequence[:STEPS]).tobytes())
+        for row, sequence in read.items()
+        if not isinstance(sequence, str)
+    }
+
+
+def some(client: Any, source: Source, run: str) -> dict[str, int]:
+    """Have workers read some sequences, spread over all; return their `beginnings`."""
+    found: dict[str, int] = {}
+    rows = np.unique(np.linspace(0, source.count - 1, OTHERS).astype(int)).tolist()
+    calls = (
+        Call(f"sequence {row}", f"begins-{run}-{row}", beginnings, (source.part(row, row + 1), row))
+        for row in rows
+    )
+    spread(client, calls, found.update)
+    return found
 
 
 def recognised(job: Job, source: Source, row: int) -> Recognised | None:
@@ -79,9 +105,16 @@ def told_apart(
     run : str
         Tells this call from others on the same cluster.
     """
-    then = Recognised(**answer)
-    part, found = source.part(then.row, then.row + 1), list[Recognised | None]()
-    names = source.names()
-    name = f"sequence {then.row}" if names is None else names[then.row]
+    then, names = Recognised(**answer), source.names()
+    now = some(client, source, run) if then.others else {}
+    for row, values in then.others.items():
+        if now.get(row, values) != values:
+            return f"was begun with other values of {_called(names, int(row))}."
+    name, part = _called(names, then.row), source.part(then.row, then.row + 1)
+    found: list[Recognised | None] = []
     spread(client, [Call(name, f"again-{run}", recognised, (job, part, then.row))], found.append)
     return None if found[0] is None else then.told_from(found[0], name)
+
+
+def _called(names: list[str] | None, row: int) -> str:
+    return f"sequence {row}" if names is None else names[row]

@@ -1,6 +1,5 @@
 """`Run`: one call of `record_many`, step by step: measure, prepare, record, complete."""
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -11,18 +10,18 @@ import xarray as xr
 from everystate import schema
 from everystate.errors import (
     EverystateError,
-    EverystateWarning,
     InputError,
     SelectionError,
     TraceWriteError,
 )
 from everystate.recording.join import worst
 from everystate.recording.selection import Select
+from everystate.recording.warning import warn
 from everystate.scale.cluster import Call, Failure, spread
 from everystate.scale.inputs.source import Sizes, Source, digest
 from everystate.scale.job import Job, Target
 from everystate.scale.options import Batching
-from everystate.scale.recognise import Recognised, sampled, told_apart
+from everystate.scale.recognise import Recognised, sampled, some, told_apart
 from everystate.scale.result import Progress, Recorded
 from everystate.scale.rows import nodes
 from everystate.scale.worker import measure, record_shard
@@ -226,7 +225,10 @@ class Run:
         found: list[tuple[xr.DataTree, Recognised]] = []
         call = Call(self.name(row), f"sample-{self.id}", sampled, (self.job, part, row))
         spread(self.client, [call], found.append)
-        trace, self.plan.answer = found[0][0], self.plan.answer or found[0][1].fields
+        trace, now = found[0]
+        if not self.plan.answer:
+            now.others = some(self.client, self.source, self.id)
+            self.plan.answer = now.fields
         return trace
 
     def _lay_out(self, trace: xr.DataTree, weights: dict[str, str], batching: Batching) -> None:
@@ -330,11 +332,9 @@ class Run:
         if failed:
             more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
             said = "; ".join(map(_bare, [*failed.values()][:SHOWN]))
-            warnings.warn(
+            warn(
                 f"{len(failed)} of {self.source.count} sequences could not be recorded: "
-                f"{said}{more}. All others are in {self.root}.",
-                EverystateWarning,
-                stacklevel=4,
+                f"{said}{more}. All others are in {self.root}."
             )
         return Recorded(str(self.root), self.source.count, shards, failed)
 
