@@ -5,10 +5,11 @@ import sys
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import mutations
 from everystate.analysis.finding import Finding, Plot
-from everystate.errors import SelectionError
+from everystate.errors import InputError, SelectionError
 from everystate.testing import importorskip
 
 matplotlib = importorskip("matplotlib")
@@ -32,6 +33,16 @@ def layer(make_layer):
 
 def image_of(ax):
     return np.asarray(ax.images[0].get_array())
+
+
+@pytest.mark.parametrize(
+    "draw", [plot.heatmap, plot.gate_traces, plot.saturation_scatter, plot.trajectory]
+)
+def test_one_epoch_is_drawn_at_a_time(layer, draw):
+    several = xr.concat([layer, layer], "epoch", combine_attrs="override")
+    with pytest.raises(InputError, match=r"'epoch' of 2, .* trace\.isel\(epoch=-1\)"):
+        draw(several)
+    assert draw(several.isel(epoch=-1)).has_data()
 
 
 def test_a_heat_map_shows_every_unit_of_a_row(layer):

@@ -52,8 +52,8 @@ def diagnose(
         A sequence of `everystate.analysis.finding.Finding`, the worst first, each with
         ``severity``, ``layer``, ``message``, ``evidence``, ``formula``, ``caution`` and ``plot``.
         It prints as text, and as a table in a notebook; ``worst`` is the highest severity,
-        ``at_least("warning")`` those that are worse, ``to_dict()`` is for programs. ``left_out``
-        says what could not be checked, and why.
+        ``at_least("warning")`` those as bad as that or worse, ``to_dict()`` is for programs.
+        ``left_out`` says what could not be checked, and why.
 
     Raises
     ------

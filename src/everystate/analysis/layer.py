@@ -82,13 +82,18 @@ def one_epoch(trace: xr.DataTree) -> dict[str, xr.Dataset]:
     """
     found = layers(trace)
     for path, layer in found.items():
-        if schema.EPOCH in layer.dims:
-            raise InputError(
-                f"layer {path} has a dimension 'epoch' of {layer.sizes[schema.EPOCH]:,}, and one "
-                "epoch is judged at a time. Choose one: trace.isel(epoch=-1) for the last, "
-                "trace.sel(epoch=0) by its number; from Python, before this call."
-            )
+        check_one_epoch(layer, f"layer {path}")
     return found
+
+
+def check_one_epoch(layer: xr.Dataset, what: str = "the layer") -> None:
+    """Raise `InputError` if a layer has the dimension ``epoch``; `what` is what to call it."""
+    if schema.EPOCH in layer.dims:
+        raise InputError(
+            f"{what} has a dimension 'epoch' of {layer.sizes[schema.EPOCH]:,}, and one epoch is "
+            "looked at at a time. Choose one: trace.isel(epoch=-1) for the last, "
+            "trace.sel(epoch=0) by its number; from Python, before this call."
+        )
 
 
 def check_tree(trace: object) -> None:

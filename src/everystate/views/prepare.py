@@ -8,7 +8,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from everystate import schema
-from everystate.analysis.layer import gates, recorded
+from everystate.analysis.layer import check_one_epoch, gates, recorded
 from everystate.errors import InputError, SelectionError
 from everystate.views.decimation import Decimated, bucket_size, coarsen, decimate
 
@@ -32,7 +32,10 @@ def row_of(layer: xr.Dataset, row: object = None) -> xr.Dataset:
     ------
     SelectionError
         If there is no such row; the message lists some that there are.
+    InputError
+        If the layer has several epochs.
     """
+    check_one_epoch(layer)
     if schema.BATCH not in layer.dims:
         return layer
     if row is None:

@@ -21,6 +21,11 @@ def session(trace):
     return Session(trace)
 
 
+def test_one_epoch_is_explored_at_a_time(trace):
+    with pytest.raises(InputError, match=r"trace\.isel\(epoch=-1\)"):
+        Session(trace.map_over_datasets(lambda d: d.expand_dims(epoch=3) if d.data_vars else d))
+
+
 def test_it_begins_with_the_whole_first_layer(session):
     assert (session.layer, session.variable) == ("dec", "h")
     assert session.window == (-0.5, 59.5)

@@ -56,7 +56,8 @@ def explore(
     TraceFormatError
         If `trace` or `compare` is not a trace of everystate.
     InputError
-        If a score or a label does not fit the time axis.
+        If a score or a label does not fit the time axis; if a trace has a dimension ``epoch``:
+        choose one, ``trace.isel(epoch=-1)``.
     MissingDependencyError
         If Panel, HoloViews or Datashader is not installed (``pip install 'everystate[explore]'``).
     OSError

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from everystate import schema
-from everystate.analysis.layer import layers, recorded
+from everystate.analysis.layer import one_epoch, recorded
 from everystate.analysis.search import similar_stretches
 from everystate.errors import InputError, SelectionError
 from everystate.views.explorer.ordering import ORDERS
@@ -71,8 +71,8 @@ class Session:
 
     def __post_init__(self) -> None:
         """Begin with the whole record of the first layer."""
-        self.layers = layers(self.trace)
-        self.others = {} if self.compare is None else layers(self.compare)
+        self.layers = one_epoch(self.trace)
+        self.others = {} if self.compare is None else one_epoch(self.compare)
         self.marks: list[Mark] = marks_of(self.labels)
         self.choose_layer(next(iter(self.layers)))
         self.series = {
@@ -283,7 +283,7 @@ class Session:
             return False
         before, (first, last) = self.axis.size, self.window
         self.trace = self.reopen()
-        self.layers, self._axis, self._shown = layers(self.trace), None, {}
+        self.layers, self._axis, self._shown = one_epoch(self.trace), None, {}
         self._sources = {key: one for key, one in self._sources.items() if key[0] == "trace"}
         for (_, name, row), source in self._sources.items():
             data = row_of(self.layers[self.layer], row)

@@ -47,6 +47,8 @@ def gate_traces(
     ------
     SelectionError
         If no gate was recorded, or there is no such unit or row.
+    InputError
+        If the layer has several epochs.
     MissingDependencyError
         If matplotlib is not installed (``pip install 'everystate[plot]'``).
 

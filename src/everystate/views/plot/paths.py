@@ -99,6 +99,8 @@ def trajectory(
         If the state or row was not recorded, or one unit only.
     AnalysisError
         If fewer than two steps have finite values, or no unit moves.
+    InputError
+        If the layer has several epochs.
     MissingDependencyError
         If matplotlib is not installed (``pip install 'everystate[plot]'``).
 

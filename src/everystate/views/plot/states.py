@@ -53,6 +53,8 @@ def heatmap(
     ------
     SelectionError
         If the variable or the row was not recorded.
+    InputError
+        If the layer has several epochs.
     MissingDependencyError
         If matplotlib is not installed (``pip install 'everystate[plot]'``).
 

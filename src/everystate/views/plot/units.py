@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from everystate.analysis.layer import Layer, dataset_of
+from everystate.analysis.layer import Layer, check_one_epoch, dataset_of
 from everystate.analysis.saturation import saturation
 from everystate.views import palettes
 from everystate.views.plot.canvas import axes_for, title_of, variable_of
@@ -40,6 +40,8 @@ def saturation_scatter(layer: Layer, edge: float = 0.1, *, ax: Axes | None = Non
     ------
     SelectionError
         If no gate with ends to saturate at was recorded.
+    InputError
+        If the layer has several epochs.
     MissingDependencyError
         If matplotlib is not installed (``pip install 'everystate[plot]'``).
 
@@ -58,6 +60,7 @@ def saturation_scatter(layer: Layer, edge: float = 0.1, *, ax: Axes | None = Non
     [[0.5, 0.25]]
     """
     found = dataset_of(layer)
+    check_one_epoch(found)
     shares = saturation(found, edge)
     names = [str(name) for name in shares["variable"].values] if shares else []
     variable_of(found, None, names, "gate with ends to saturate at")
