@@ -11,7 +11,7 @@ from everystate.testing import importorskip
 
 importorskip("bokeh")
 
-from everystate.views.findings import coded, told
+from everystate.views.findings import coded, shown_open, told
 from everystate.views.prepare import prepare, row_of
 from everystate.views.time_axis import TimeAxis
 from everystate.views.view import View
@@ -90,3 +90,18 @@ def test_evidence_is_written_out(views):
         ("limit", "None"),
         ("sizes", "now: 2.5"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("severities", "at_once"),
+    [
+        ("", 0),
+        ("info info info info", 4),
+        ("error warning info info", 4),
+        ("error warning info info info", 2),
+        ("warning info warning info info info", 3),
+    ],
+)
+def test_what_is_worth_knowing_only_is_folded_behind_what_is_wrong(severities, at_once):
+    found = [Finding("a", severity, "enc", "It is.") for severity in severities.split()]
+    assert shown_open(found) == at_once

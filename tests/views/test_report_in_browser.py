@@ -320,6 +320,26 @@ def test_any_labels_of_time(make_layer, make_trace, opened, tmp_path):
         assert wrong == []
 
 
+def test_folded_findings_are_one_click_away_and_lead_to_their_picture(
+    layer, make_trace, opened, tmp_path
+):
+    plot = Plot("heat_map", "o", (4,), (20, 24))
+    findings = [Finding("a", "warning", "enc", "It is stuck.")]
+    findings += [Finding("b", "info", "enc", f"Note {k}.", plot=plot) for k in range(4)]
+    path = es.report(make_trace({"enc": layer}), tmp_path / "r.html", findings=findings)
+    with opened(path) as (page, wrong):
+        assert page.get_by_text("It is stuck.").is_visible()
+        assert not page.get_by_text("Note 3.").is_visible()
+        page.get_by_text("4 more that are worth knowing, none a warning").click()
+        assert page.get_by_text("Note 3.").is_visible()
+        page.get_by_role("button", name="Show finding 5").press("Enter")
+        page.wait_for_function(f"({RANGES})()[0][0] > 0")
+        start, end = page.evaluate(RANGES)[0]
+        assert start < 20 < 24 < end
+        assert page.evaluate("document.querySelector('details.further ol').start") == 2
+        assert wrong == []
+
+
 def test_a_hundred_thousand_steps_of_512_units(make_trace, opened, tmp_path):
     steps, units = 100_000, 512
     rng = np.random.default_rng(8)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,6 +21,8 @@ SIGNS: Final[Mapping[Severity, str]] = {
 """The shape of each severity, as a path of 14 by 14: told apart without colour vision."""
 SHOWN: Final = 20
 """Steps that are shown at least."""
+FEW: Final = 2
+"""Findings that are not worth folding."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,17 @@ def told(finding: Finding, views: Mapping[str, View], row: object) -> Told:
         "" if view is None or plot is None else _where(view, plot, row),
         json.dumps(target),
     )
+
+
+def shown_open(findings: Sequence[Finding]) -> int:
+    """Return how many findings the page shows at once; the others are one click away.
+
+    All up to the last that is a warning or worse; and all if there is none, or if what follows is
+    no more than `FEW`.
+    """
+    grave = [k for k, finding in enumerate(findings) if finding.severity != "info"]
+    most = 1 + grave[-1] if grave else len(findings)
+    return most if len(findings) - most > FEW else len(findings)
 
 
 def _target(view: View, plot: Plot | None) -> dict[str, Any]:

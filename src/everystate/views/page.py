@@ -27,7 +27,7 @@ from everystate.views.detail import (
     said_of,
     source_of,
 )
-from everystate.views.findings import coded, told
+from everystate.views.findings import coded, shown_open, told
 from everystate.views.marks import Mark, Marks, check_marks, marks_of
 from everystate.views.prepare import columns_for, input_layer, row_of, series_of
 from everystate.views.sections import gates, states, units
@@ -193,6 +193,7 @@ def _fill(trace: xr.DataTree, title: str | None, pictures: Pictures, first: xr.D
         title=title or f"States of {trace.root.attrs.get('model', 'a model')}",
         facts=_facts(trace, first),
         findings=[told(finding, views, row) for finding in pictures.findings],
+        open=shown_open(pictures.findings),
         left_out=getattr(pictures.findings, "left_out", ()),
         layers=list(table.index),
         lines=lines_of(table),
