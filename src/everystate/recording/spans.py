@@ -121,9 +121,9 @@ class Spans:
             The variables computed in it, each of shape (span, batch, units), until the next one.
         """
         scanned, memory = scans(self.seen), first_memory(self.seen, self.units)
-        left = iter(blocks(self.seen, self.steps))
-        count = BLOCKS * (self.workers.count if self.workers else 1)
-        while some := list(islice(left, count)):
+        threads = self.workers.count if self.workers else 1
+        left = iter(blocks(self.seen, self.steps, threads))
+        while some := list(islice(left, BLOCKS * threads)):
             span = slice(some[0].start, some[-1].stop, some[0].step)
             values = self._room(span, place(span))
             parts = [(block, _part(values, block, span)) for block in some]

@@ -4,6 +4,7 @@ Time is cut into blocks that fit the processor's cache, which also bounds the wo
 whatever the length of the sequence.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
@@ -83,12 +84,20 @@ def scans(seen: Observation) -> bool:
     return bool(seen.equations[0].memory) and seen.previous is None
 
 
-def blocks(seen: Observation, steps: range) -> list[slice]:
-    """Return the blocks of steps that have to be evolved for the steps that are wanted."""
+def blocks(seen: Observation, steps: range, sharers: int = 1) -> list[slice]:
+    """Return the blocks of steps that have to be evolved for the steps that are wanted.
+
+    If one is not enough, as many as can be shared out evenly.
+    """
     if not steps:
         return []
     first, stride = (0, 1) if scans(seen) else (steps.start, steps.step)
-    size, end = _block_steps(seen) * stride, steps[-1] + 1
+    end = steps[-1] + 1
+    needed = len(range(first, end, stride))
+    count = math.ceil(needed / _block_steps(seen))
+    if count > 1:
+        count = math.ceil(count / sharers) * sharers
+    size = math.ceil(needed / count) * stride
     return [slice(start, min(start + size, end), stride) for start in range(first, end, size)]
 
 
