@@ -51,11 +51,16 @@ class Writer:
         self.tensors[name] = np.array([value]) if isinstance(value, int) else np.float32(value)
         return name
 
-    def lstm(self, x, h, c, W="W", R="R"):
+    def lstm(self, x, h, c, W="W", R="R", *, sliced=False):
         """One step as PyTorch's exporters write ``LSTMCell``; gates in ONNX's order, i o f g."""
         a = self("Gemm", h, R, f"b{R}", transB=1)
         a = self("Add", a, self("Gemm", x, W, f"b{W}", transB=1))
-        i, o, f, g = self("Split", a, outputs=4, axis=1, num_outputs=4)
+        if sliced:
+            ends = [self.number(k * U) for k in range(5)]
+            parts = [self("Slice", a, ends[k], ends[k + 1], self.number(1)) for k in range(4)]
+        else:
+            parts = self("Split", a, outputs=4, axis=1, num_outputs=4)
+        i, o, f, g = parts
         i, o, f = (self("Sigmoid", gate) for gate in (i, o, f))
         g = self("Tanh", g)
         c = self("Add", self("Mul", f, c), self("Mul", i, g))
@@ -109,6 +114,7 @@ def unrolled(family, layer, *, order=range(T), **options):
     ("family", "layer", "options"),
     [
         ("lstm", models.node("lstm"), {}),
+        ("lstm", models.node("lstm"), {"sliced": True}),
         ("gru", models.node("gru", reset="after", attributes={"linear_before_reset": 1}), {}),
         ("gru", models.node("gru", reset="after"), {"blended": False}),
         ("rnn", models.node("simple_rnn"), {}),
@@ -336,6 +342,26 @@ def test_a_cell_in_a_loop_shows_its_gates_in_place_of_what_is_carried():
     layer = models.node("gru", reset="after")
     proto, feeds = gru_in_loop(layer)
     models.assert_trace(run(proto, feeds), layer.expected("model/gru"))
+
+
+def test_a_list_that_a_loop_appends_to_is_no_state():
+    """PyTorch's older exporter: what a scripted loop returns of each step is put into a list."""
+    layer = models.node("gru", reset="after")
+    proto, feeds = gru_in_loop(layer)
+    (loop,) = proto.graph.node
+    body = next(a.g for a in loop.attribute if a.name == "body")
+    state = body.output[1].name
+    body.node.append(helper.make_node("SequenceInsert", ["list", state], ["longer"]))
+    for values, name in ((body.input, "list"), (body.output, "longer")):
+        values.append(helper.make_tensor_sequence_value_info(name, onnx.TensorProto.FLOAT, None))
+    loop.input.append("empty")
+    loop.output.append("listed")
+    loop.name = "/Loop"
+    proto.graph.node.insert(0, helper.make_node("SequenceEmpty", [], ["empty"]))
+    together = helper.make_node("ConcatFromSequence", ["listed"], ["y"], axis=0, new_axis=1)
+    proto.graph.node.append(together)
+    proto.graph.output.append(models.value("y", None))
+    models.assert_trace(run(proto, feeds), layer.expected("model/gru/gru_cell"))
 
 
 def test_a_loop_that_carries_more_than_a_cells_state_is_shown_beside_the_cell():

@@ -114,7 +114,7 @@ def _named(found: Found, k: int, within: int | None) -> Named:
         op = FAMILY.get(node.op_type, node.op_type)
         name = name_of(node, op).removesuffix(quantised.SUFFIX)
         return Named(name, op, within, " ".join(node.input[1:3]))
-    if node.op_type in LOOPS and not (len(found.written) == 1 and "/" not in node.name):
+    if node.op_type in LOOPS and (len(found.written) != 1 or "/" in node.name.strip("/")):
         return Named(name_of(node, node.op_type), node.op_type, within, str(k))
     (layer,) = found.written  # in a loop that has no name, its own tells more
     return Named(_module(layer), OPS[layer.family], within, layer.weights)

@@ -51,7 +51,8 @@ class Carried:
 def carried(node: onnx.NodeProto) -> list[Carried]:
     """Return what a loop carries from one iteration to the next.
 
-    What its body hands on as it came is not among it: converters pass weights through loops.
+    What its body hands on as it came is not among it: converters pass weights through loops. Nor
+    are lists, such as PyTorch's exporter has it append outputs to.
     """
     given = attributes(node)
     body = given["body"]
@@ -65,7 +66,8 @@ def carried(node: onnx.NodeProto) -> list[Carried]:
         while after in same:  # handed on
             after = same[after]
         kind = value.type.tensor_type.elem_type
-        found.append(Carried(value.name, node.input[skipped + k], after, skipped + k, k, kind))
+        if not value.type.HasField("sequence_type"):
+            found.append(Carried(value.name, node.input[skipped + k], after, skipped + k, k, kind))
     return [state for state in found if state.after != state.name]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
@@ -9,6 +10,7 @@ import onnx
 
 from everystate.frameworks.onnx.files import Source, attributes
 from everystate.frameworks.onnx.graph import Scope
+from everystate.frameworks.onnx.slices import joined
 from everystate.recording.recognition import ADDITIONS, FoundCell, Net, Op, recognised
 
 PRODUCTS: Final = ("MatMul", "Gemm", "MatMulInteger", "DynamicQuantizeMatMul", "FusedMatMul")
@@ -55,13 +57,26 @@ class Step:
         return "c" if "c" in self.after else "h"
 
 
-def ops_of(scope: Scope) -> Iterator[Op]:
-    """Yield the ops of a graph; what it stores are constants."""
-    for name in scope.initializers:
-        yield Op("Constant", name, (), (name,))
+def net_of(source: Source, scope: Scope) -> Net:
+    """Return the ops of a graph; what it stores are constants, slices side by side one Split."""
+    ops = [Op("Constant", name, (), (name,)) for name in scope.initializers]
     for node in scope.graph.node:
         inputs, outputs = (tuple(n for n in names if n) for names in (node.input, node.output))
-        yield Op(node.op_type, node.name, inputs, outputs)
+        ops.append(Op(node.op_type, node.name, inputs, outputs))
+    return Net(joined(ops, partial(_number, source, scope)))
+
+
+def _number(source: Source, scope: Scope, name: str) -> int | None:
+    """Return what a value is, if that is one constant number."""
+    scope = scope.owner(name)
+    stored = scope.initializers.get(name)
+    node = scope.producers.get(name)
+    if node is not None and node.op_type == "Constant":
+        (stored,) = attributes(node).values()
+    if not isinstance(stored, onnx.TensorProto):
+        return None
+    array = source.array(stored)
+    return int(array.flat[0]) if array.size == 1 else None
 
 
 @dataclass(eq=False)
@@ -237,16 +252,7 @@ class Reader:
 
     def _number(self, values: Sequence[object]) -> int | None:
         """Return the first of some values, if that is a constant."""
-        name = str(next(iter(values), ""))
-        scope = self.scope.owner(name)
-        stored = scope.initializers.get(name)
-        node = scope.producers.get(name)
-        if node is not None and node.op_type == "Constant":
-            (stored,) = attributes(node).values()
-        if not isinstance(stored, onnx.TensorProto):
-            return None
-        array = self.source.array(stored)
-        return int(array.flat[0]) if array.size == 1 else None
+        return _number(self.source, self.scope, str(next(iter(values), "")))
 
     def _turned(self, value: str) -> bool:
         """Whether a sequence is another from its end to its beginning: a slice of steps -1."""

@@ -13,8 +13,7 @@ import onnx
 
 from everystate.frameworks.onnx.files import Source
 from everystate.frameworks.onnx.graph import LOOPS, Scope
-from everystate.frameworks.onnx.steps import ACTIVATIONS, PRODUCTS, Reader, Step, ops_of
-from everystate.recording.recognition import Net
+from everystate.frameworks.onnx.steps import ACTIVATIONS, PRODUCTS, Reader, Step, net_of
 
 OPS: Final = {"LSTM": "LSTM", "GRU": "GRU", "SimpleRNN": "RNN"}
 """Families, and what an operator of them is called."""
@@ -110,9 +109,9 @@ def written_in(source: Source, scope: Scope) -> list[Written]:
         The graph.
     """
     kinds = {node.op_type for node in scope.graph.node}
-    if not kinds.intersection(ACTIVATIONS) or not kinds.intersection((*PRODUCTS, "Split")):
+    if not kinds.intersection(ACTIVATIONS) or not kinds.intersection((*PRODUCTS, "Split", "Slice")):
         return []
-    reader = Reader(source, scope, Net(ops_of(scope)))
+    reader = Reader(source, scope, net_of(source, scope))
     found = _chains(reader, reader.cells())
     looping = scope.node is not None and scope.node.op_type in LOOPS  # which carries its state
     found += [c for c in _chains(reader, reader.simple()) if len(c) > 1 or looping]
