@@ -6,6 +6,7 @@ cell computed, whatever class, wrapper or scope it came from:
 
 * LSTM: ``c' = f * c + i * g``, with f, i and g from three parts of one split into four, and
   ``h' = o * activation(c')`` with the fourth (TensorFlow's ``i j f o``, Keras' ``i f c o``);
+* the same LSTM with sigmoids and tanh computed apart, where whoever asks knows no split of four;
 * GRU: ``h' = z * h + (1 - z) * n``, or PyTorch's ``z * (h - n) + n``, with n computed from
   ``r * something``;
 * the fused ops ``LSTMBlockCell`` and ``GRUBlockCell``, whose outputs are the gates.
@@ -103,13 +104,15 @@ class Net:
         return op is not None and op.type in CONSTANTS
 
 
-def recognised(ops: Iterable[Op]) -> list[FoundCell]:
+def recognised(ops: Iterable[Op], *, apart: bool = False) -> list[FoundCell]:
     """Return the cells among some ops of one step, in the order of computation.
 
     Parameters
     ----------
     ops : iterable of Op
         In the order of computation.
+    apart : bool
+        Whether to look for LSTMs too whose gates are no parts of one split.
     """
     net = Net(ops)
     found = []
@@ -120,6 +123,8 @@ def recognised(ops: Iterable[Op]) -> list[FoundCell]:
             found += _lstm(net, op)
         elif op.type in ADDITIONS and len(op.inputs) == 2:
             found += _gru(net, op) or _blended(net, op)
+            if apart and not any(op.outputs[0] in cell.states for cell in found):
+                found += _lstm_apart(net, op)
     return found
 
 
@@ -207,6 +212,30 @@ def _onwards(net: Net, value: Value, types: tuple[str, ...], once: str = "") -> 
         found += ahead[0].outputs
         if ahead[0].type == once:
             types = tuple(t for t in types if t != once)
+
+
+def _lstm_apart(net: Net, add: Op) -> Iterator[FoundCell]:
+    """Yield an LSTM whose gates are told by their activations: i, f, o of a sigmoid, g of tanh."""
+    products = [net.made_by(v, "Mul") for v in add.inputs]
+    for keep, write in (products, products[::-1]):
+        kept, written = (_sigmoid_times(net, op) for op in (keep, write))
+        if kept is None or written is None or not net.made_by(written[1], "Tanh"):
+            continue
+        for tanh in (op for op in net.consumers.get(add.outputs[0], ()) if op.type == "Tanh"):
+            for mul in net.consumers.get(tanh.outputs[0], ()):
+                shown = _sigmoid_times(net, mul)
+                if mul.type == "Mul" and shown is not None:
+                    gates = {"i": written[0], "f": kept[0], "g": written[1], "o": shown[0]}
+                    states: dict[Value, str] = {add.outputs[0]: "c", mul.outputs[0]: "h"}
+                    yield FoundCell("LSTM", add, gates, states, before={"c": kept[1]})
+                    return
+
+
+def _sigmoid_times(net: Net, mul: Op | None) -> tuple[Value, Value] | None:
+    """Return the factors of a product, if just one is a sigmoid: that one first."""
+    factors = mul.inputs if mul is not None and len(mul.inputs) == 2 else ()
+    gates = [k for k, v in enumerate(factors) if net.made_by(v, "Sigmoid")]
+    return (factors[gates[0]], factors[1 - gates[0]]) if len(gates) == 1 else None
 
 
 def _gru(net: Net, add: Op) -> list[FoundCell]:

@@ -23,6 +23,7 @@ from everystate.frameworks import onnx as framework
 from everystate.frameworks.onnx import stream
 
 T, B, D, U = cases.T, cases.B, cases.D, cases.U
+CELLS = {"lstm": "LSTM", "apart": "LSTM", "gru": "GRU", "rnn": "SimpleRNN"}
 
 
 def run(proto, feeds, **options):
@@ -60,7 +61,18 @@ class Writer:
             parts = [self("Slice", a, ends[k], ends[k + 1], self.number(1)) for k in range(4)]
         else:
             parts = self("Split", a, outputs=4, axis=1, num_outputs=4)
-        i, o, f, g = parts
+        return self.exposed(*parts, c)
+
+    def apart(self, x, h, c):
+        """One step with matrices of their own for each gate."""
+        parts = []
+        for k in range(4):
+            a = self("Add", self("MatMul", x, f"W{k}"), self("MatMul", h, f"R{k}"))
+            parts.append(self("Add", a, f"b{k}"))
+        return self.exposed(*parts, c)
+
+    def exposed(self, i, o, f, g, c):
+        """The states after a step, from what goes into its activations."""
         i, o, f = (self("Sigmoid", gate) for gate in (i, o, f))
         g = self("Tanh", g)
         c = self("Add", self("Mul", f, c), self("Mul", i, g))
@@ -93,21 +105,33 @@ def stored(layer, prefix="", turned=False):
     return {f"{name[:-1]}{prefix}{name[-1]}": np.ascontiguousarray(a) for name, a in found.items()}
 
 
+def stored_apart(layer):
+    """The weights of an LSTM, each gate's by themselves."""
+    arrays, found = layer.arrays, {}
+    for k in range(4):
+        rows = slice(k * U, (k + 1) * U)
+        found |= {f"{n}{k}": np.ascontiguousarray(arrays[n][0, rows].T) for n in ("W", "R")}
+        found[f"b{k}"] = sum(b[rows] for b in np.split(arrays["B"][0], 2))
+    return found
+
+
 def unrolled(family, layer, *, order=range(T), **options):
     """A model of all steps, one after the other; the initial states are inputs."""
     write = Writer("/model/cell")
-    states = [f"{s}_0" for s in ("h", "c")[: 2 if family == "lstm" else 1]]
+    is_lstm = family in ("lstm", "apart")
+    states = [f"{s}_0" for s in ("h", "c")[: 2 if is_lstm else 1]]
     inputs = [models.value("x", [T, B, D]), *(models.value(s, [B, U]) for s in states)]
     for t in order:
         x = write("Gather", "x", write.number(t), axis=0)
         x = write("Squeeze", x, write.number(0))
         found = getattr(write, family)(x, *states, **options)
-        states = list(found) if family == "lstm" else [found]
-    tensors = {**stored(layer, turned=family == "rnn"), **write.tensors}
+        states = list(found) if is_lstm else [found]
+    weights = stored_apart(layer) if family == "apart" else stored(layer, turned=family == "rnn")
+    tensors = {**weights, **write.tensors}
     proto = models.model(write.nodes, inputs, [models.value(states[0], None)], tensors)
     arrays = layer.arrays
     feeds = {"x": arrays["X"], "h_0": arrays["initial_h"][0]}
-    return proto, feeds | ({"c_0": arrays["initial_c"][0]} if family == "lstm" else {})
+    return proto, feeds | ({"c_0": arrays["initial_c"][0]} if is_lstm else {})
 
 
 @pytest.mark.parametrize(
@@ -115,6 +139,7 @@ def unrolled(family, layer, *, order=range(T), **options):
     [
         ("lstm", models.node("lstm"), {}),
         ("lstm", models.node("lstm"), {"sliced": True}),
+        ("apart", models.node("lstm"), {}),
         ("gru", models.node("gru", reset="after", attributes={"linear_before_reset": 1}), {}),
         ("gru", models.node("gru", reset="after"), {"blended": False}),
         ("rnn", models.node("simple_rnn"), {}),
@@ -127,7 +152,7 @@ def test_steps_written_out_are_a_layer(family, layer, options):
     expected = layer.expected("model/cell")
     models.assert_trace(trace, expected)
     leaf = trace["model/cell"]
-    assert leaf.attrs["cell"] == {"lstm": "LSTM", "gru": "GRU", "rnn": "SimpleRNN"}[family]
+    assert leaf.attrs["cell"] == CELLS[family]
     assert all(leaf[name].attrs["origin"] == "observed" for name in leaf.data_vars)
     arrays = {n: a.swapaxes(0, 1) for n, a in expected["model/cell"].items() if a.ndim == 3}
     for fault, values in mutations.of_values(arrays):

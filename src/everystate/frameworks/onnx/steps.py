@@ -90,6 +90,8 @@ class Reader:
     def __post_init__(self) -> None:
         self.states: set[str] = set()
         """All states, behind which is another step."""
+        self.inside: set[str] = set()
+        """All gates."""
 
     def same(self, value: object) -> str:
         """Return what a value was before axes of one were added or removed, or it was rounded."""
@@ -101,8 +103,9 @@ class Reader:
 
     def cells(self) -> list[Step]:
         """Return the steps of LSTMs and GRUs."""
-        found = [cell for cell in recognised(self.net.ops) if cell.states]
+        found = [cell for cell in recognised(self.net.ops, apart=True) if cell.states]
         self.states |= {str(value) for cell in found for value in cell.states}
+        self.inside = {str(value) for cell in found for value in cell.gates.values()}
         return [self._step(cell) for cell in found]
 
     def _step(self, cell: FoundCell) -> Step:
@@ -111,13 +114,16 @@ class Reader:
             if state == "c" or state not in after:  # c as it is clipped, h as it leaves the cell
                 after[state] = str(value)
         before = {state: str(value) for state, value in cell.before.items()}
-        begins = cell.op.inputs[:1] if cell.family == "LSTM" else tuple(cell.gates.values())
+        split = cell.op.type == "Split"
+        begins = cell.op.inputs[:1] if split else tuple(cell.gates.values())
         return Step(cell, after, before, self._weights(begins, {*before.values()}))
 
     def simple(self) -> list[Step]:
         """Return what may be steps of simple RNNs."""
         found: dict[str, Step] = {}
         for op in self.net.ops:
+            if {*op.outputs, *op.inputs} & (self.inside | self.states):
+                continue  # a gate, or the tanh of an LSTM's c
             if op.type in ACTIVATIONS and self.net.made_by(op.inputs[0], *ADDITIONS, *PRODUCTS):
                 cell = FoundCell("SimpleRNN", op, {}, {op.outputs[0]: "h"})
                 h = str(op.outputs[0])
@@ -128,7 +134,7 @@ class Reader:
     def _begins(self, step: Step, others: Mapping[str, Step]) -> Step:
         """Return a step of a simple RNN that knows its state before, if it is another's."""
         for weight, data in step.weights.items():
-            for part in self._parts(data):
+            for part in self._parts(data, ("Concat",)):
                 before = others.get(part)
                 if before is None or before.cell.op.type != step.cell.op.type:
                     continue
@@ -147,10 +153,10 @@ class Reader:
                     return replace(step, before={**step.before, "h": h}, recurrent=weight)
         return step
 
-    def _parts(self, data: str) -> list[str]:
+    def _parts(self, data: str, ways: tuple[str, ...] = ("Concat", "Mul")) -> list[str]:
         """Return what is multiplied: the state, or the state beside the input, or scaled."""
         op = self.net.producer.get(data)
-        parts = op.inputs if op is not None and op.type in ("Concat", "Mul") else ()
+        parts = op.inputs if op is not None and op.type in ways else ()
         return [self.same(part) for part in (data, *parts)]
 
     def goes_on(self, step: Step, before: Step) -> bool:
