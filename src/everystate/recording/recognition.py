@@ -251,6 +251,8 @@ def _gru(net: Net, add: Op) -> list[FoundCell]:
             p = next(v for v in (*first.inputs, z) if v != z)
             q = second.inputs[1 - k]
             keeps = _depends(net, q, p)
+            if not keeps and not _depends(net, p, q):  # the state is a constant, and was folded
+                keeps = net.made_by(q, "Tanh") is not None
             n, h = (q, p) if keeps else (p, q)
             if found := _with_reset(net, add, z, n, h, update="keeps" if keeps else "writes"):
                 return found

@@ -78,10 +78,11 @@ class Writer:
         c = self("Add", self("Mul", f, c), self("Mul", i, g))
         return self("Mul", o, self("Tanh", c)), c
 
-    def gru(self, x, h, W="W", R="R", *, blended=True):
+    def gru(self, x, h, W="W", R="R", *, blended=True, product=""):
         """One step, reset after; z r n. PyTorch's ``z * (h - n) + n``, or as in the paper."""
         x = self("Split", self("Gemm", x, W, f"b{W}", transB=1), outputs=3, axis=1, num_outputs=3)
-        a = self("Split", self("Gemm", h, R, f"b{R}", transB=1), outputs=3, axis=1, num_outputs=3)
+        product = product or self("Gemm", h, R, f"b{R}", transB=1)
+        a = self("Split", product, outputs=3, axis=1, num_outputs=3)
         z, r = (self("Sigmoid", self("Add", a[k], x[k])) for k in (0, 1))
         n = self("Tanh", self("Add", x[2], self("Mul", a[2], r)))
         if blended:
@@ -186,6 +187,50 @@ def test_a_first_step_whose_product_with_zeros_was_folded():
     layer, proto, feeds = folded()
     (expected,) = layer.expected().values()
     models.assert_trace(run(proto, feeds), {"rnn": {"h": expected["h"]}})
+
+
+def test_a_gru_whose_first_products_with_zeros_were_folded():
+    layer = models.node("gru", reset="after", left_out=["initial_h"])
+    proto, feeds = unrolled_from_zeros(layer)
+    models.assert_trace(run(proto, feeds), layer.expected("model/cell"))
+
+
+def unrolled_from_zeros(layer):
+    """A GRU whose first step has its bias in place of the product with a state of zeros."""
+    write, h = Writer("/model/cell"), "zeros"
+    for t in range(T):
+        x = write("Squeeze", write("Gather", "x", write.number(t), axis=0), write.number(0))
+        h = write.gru(x, h, blended=False, product="" if t else "folded")
+    tensors = {**stored(layer), **write.tensors, "zeros": np.zeros((B, U), "f")}
+    tensors["folded"] = np.tile(tensors["bR"], (B, 1))
+    inputs = [models.value("x", [T, B, D])]
+    proto = models.model(write.nodes, inputs, [models.value(h, None)], tensors)
+    return proto, {"x": layer.arrays["X"]}
+
+
+def test_steps_without_their_first_are_no_layer():
+    """One that has no ``f * c``, because c is zero, is not recognised; times would be wrong."""
+    layer = models.node("lstm")
+    write = Writer("/cell")
+    x = [
+        write("Squeeze", write("Gather", "x", write.number(t), axis=0), write.number(0))
+        for t in range(T)
+    ]
+    i, o, _, g = write(
+        "Split", write("Gemm", x[0], "W", "bW", transB=1), outputs=4, axis=1, num_outputs=4
+    )
+    c = write("Mul", write("Sigmoid", i), write("Tanh", g))
+    h = write("Mul", write("Sigmoid", o), write("Tanh", c))
+    for x_t in x[1:]:
+        h, c = write.lstm(x_t, h, c)
+    proto = models.model(
+        write.nodes,
+        [models.value("x", [T, B, D])],
+        [models.value(h, None)],
+        {**stored(layer), **write.tensors},
+    )
+    with pytest.raises(UnsupportedModelError, match="no recurrent node"):
+        framework.layers(proto)
 
 
 def test_quantised_products_are_products(tmp_path):

@@ -270,6 +270,19 @@ class Reader:
         users = self.net.consumers.get(steps[-1].after["h"], ())
         return not users or any(op.type != "Shape" for op in users)
 
+    def whole(self, steps: list[Step]) -> bool:
+        """Whether no step is missing before the first: one that was written in another way.
+
+        Such a one would have computed the state that these begin with, from the part of the
+        sequence before theirs.
+        """
+        first = steps[0]
+        begins = self.same(first.before.get(first.carried, ""))
+        op = self.net.producer.get(begins)
+        computed = op is not None and op.type in (*ADDITIONS, *ACTIVATIONS, "Mul")
+        read = self.read(first, first.recurrent)
+        return not computed or begins in self.states or read is None or read[1] == 0
+
     def backwards(self, steps: list[Step]) -> bool:
         """Whether steps read a sequence from its end to its beginning."""
         reads = [self.read(step, steps[-1].recurrent) for step in steps]

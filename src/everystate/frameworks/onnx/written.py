@@ -118,7 +118,7 @@ def written_in(source: Source, scope: Scope) -> list[Written]:
     return [
         Written(scope, reader.begun(chain), reader.backwards(chain))
         for chain in found
-        if reader.used(chain)
+        if reader.used(chain) and reader.whole(chain)
     ]
 
 
