@@ -11,7 +11,7 @@ from keras.src.models.functional import Functional
 
 from everystate.errors import InputError, InputTypeError
 from everystate.frameworks.keras.backend import without_gradients
-from everystate.frameworks.keras.finding import leaves, recurrent_layers
+from everystate.frameworks.keras.finding import leaves, looped_cells, recurrent_layers
 from everystate.frameworks.keras.loading import SUFFIXES, opened
 from everystate.recording.discovery import no_layer
 from everystate.recording.observation import check_numbers
@@ -34,12 +34,13 @@ def layers(model: Any) -> list[str]:
     """
     model = opened(model)
     found = [name for path, layer in recurrent_layers(model) for name in leaves(path, layer)]
+    found += [path for path, _ in looped_cells(model)]
     if not found:
         raise no_layer(
             type(model).__name__,
             (type(layer).__name__ for layer in model._flatten_layers()),
             "Known is every keras.layers.RNN: LSTM, GRU, SimpleRNN, ConvLSTM, Bidirectional of "
-            "them, and RNN with a cell of your own.",
+            "them, RNN with a cell of your own, and cells that the model calls step by step.",
         )
     return found
 

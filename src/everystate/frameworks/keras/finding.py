@@ -26,6 +26,23 @@ def recurrent_layers(model: keras.Layer) -> list[tuple[Path, layers.RNN]]:
     return list(found.values())
 
 
+def looped_cells(model: keras.Layer) -> list[tuple[Path, Any]]:
+    """Return the path and cell of each cell that is a part of the model outside of layers.
+
+    The model may call it in a loop of its own. A cell that is itself the model goes by its class.
+    """
+    found: dict[int, tuple[Path, Any]] = {}
+    for path, cell in _walk_cells(model, type(model).__name__.lower() if is_cell(model) else ""):
+        found.setdefault(id(cell), (path, cell))
+    return list(found.values())
+
+
+def is_cell(layer: object) -> bool:
+    """Whether a layer takes one step at a time, as a recurrent layer's cell."""
+    many = (layers.RNN, layers.Bidirectional, layers.StackedRNNCells)
+    return hasattr(layer, "state_size") and not isinstance(layer, many)
+
+
 def leaves(path: Path, layer: layers.RNN) -> list[Path]:
     """Return the leaf paths of a recurrent layer: one for each of stacked cells."""
     if isinstance(layer.cell, layers.StackedRNNCells):
@@ -51,6 +68,15 @@ def _walk(layer: keras.Layer, path: Path) -> Iterator[tuple[Path, layers.RNN]]:
         apart = distinct(inner.name for inner in parts)  # Keras lets two go by the same name
         for name, inner in zip(apart, parts, strict=True):
             yield from _walk(inner, f"{path}/{name}".lstrip("/"))
+
+
+def _walk_cells(layer: keras.Layer, path: Path) -> Iterator[tuple[Path, Any]]:
+    if is_cell(layer):
+        yield path, layer
+    elif not is_one_layer(layer):
+        parts = _parts(layer)
+        for name, inner in zip(distinct(inner.name for inner in parts), parts, strict=True):
+            yield from _walk_cells(inner, f"{path}/{name}".lstrip("/"))
 
 
 def _parts(layer: keras.Layer) -> list[Any]:

@@ -118,7 +118,7 @@ class Run:
             )
             yield Observation(
                 path=path,
-                observed=_without_repeated({n: time_major(a) for n, a in found[k].items()}),
+                observed=without_repeated({n: time_major(a) for n, a in found[k].items()}),
                 initial=dict(zip(names, map(flat, initial), strict=True)),
                 inputs=None if k else x,
                 cell=equations(cell),
@@ -176,7 +176,7 @@ def _dropout_mask(cell: Any) -> Tensor | None:
     return None if mask is None or not cell.dropout else mask[:, None, :]
 
 
-def _without_repeated(found: Mapping[str, Array]) -> dict[str, Array]:
+def without_repeated(found: Mapping[str, Array]) -> dict[str, Array]:
     """Leave out a cell's output where it is one of its states."""
     kept = dict(found)
     output = kept.pop(OUTPUT, None)
