@@ -72,7 +72,7 @@ class Stepper(keras.Model):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cell = keras.layers.LSTMCell(4)
+        self.cell = keras.layers.LSTMCell(4, name="lstm_cell")
 
     def call(self, x):
         state = [keras.ops.zeros((B, 4))] * 2

@@ -43,7 +43,8 @@ def observe(model: Any, recorder: Recorder) -> Iterator[None]:
         if recorder.wants(path)
     ]
     with ExitStack() as stack:
-        stack.enter_context(alone((w.path, w.layer) for w in (*watchers, *cells)))
+        everyone: list[Watcher | CellWatcher] = [*watchers, *cells]
+        stack.enter_context(alone((w.path, w.layer) for w in everyone))
         stack.enter_context(one_kernel_each(model))
         if not (isinstance(model, layers.RNN) or is_cell(model)):  # else it is its layer's call
             stack.enter_context(replaced(model, "call", _as_run(model.call, recorder, cells)))
@@ -54,7 +55,7 @@ def observe(model: Any, recorder: Recorder) -> Iterator[None]:
             for layer in _layers_over(model, cell.layer):
                 stack.enter_context(replaced(layer, "call", cell.paused(layer.call)))
         yield
-    _warn_of_unseen(model, [*watchers, *cells])
+    _warn_of_unseen(model, everyone)
 
 
 def _layers_over(model: keras.Layer, cell: Any) -> list[layers.RNN]:
