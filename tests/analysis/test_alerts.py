@@ -47,6 +47,17 @@ def trace_of(layer, path="/encoder/lstm"):
     return tree
 
 
+def test_a_stretch_of_one_step_is_a_step(parts):
+    baseline, held_out, live = parts
+    live = live.copy(deep=True)
+    live["encoder/lstm"]["h"][0, 300, 2] += 9.0
+    found = alerts(live, baseline, held_out, Watch(false_alarm_rate=0.002))
+    single = [f for f in found if f.evidence["first"] == f.evidence["last"] == 1700]
+    assert len(single) == 1
+    assert "in row a, step 1700 is unlike" in single[0].message
+    assert any("steps 1500 to 15" in f.message for f in found)
+
+
 def test_planted_stretches_are_told_with_their_units(parts):
     baseline, held_out, live = parts
     found = alerts(live, baseline, held_out, WATCH)[:2]

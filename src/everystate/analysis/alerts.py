@@ -178,8 +178,10 @@ def _plain(label: Any) -> Any:
 
 def _message(e: dict[str, Any], where: str) -> str:
     mostly = f", mostly by {', '.join(e['units'])}" if e["units"] else ": values are not finite"
+    single = e["first"] == e["last"]
+    what = f"step {e['first']} is" if single else f"steps {e['first']} to {e['last']} are"
     return (
-        f"{where}steps {e['first']} to {e['last']} are unlike the baseline: the score reaches "
+        f"{where}{what} unlike the baseline: the score reaches "
         f"{e['score']:.3g}, the threshold is {e['threshold']:.3g}{mostly}."
     )
 

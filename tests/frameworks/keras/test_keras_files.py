@@ -50,8 +50,9 @@ def test_a_file_of_keras_3(tmp_path, suffix):
     assert es.record(str(path), x).attrs["model"] == str(path)
 
 
-def test_keras_2_had_another_hard_sigmoid(tmp_path, old):
-    path = tmp_path / "old.h5"
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_keras_2_had_another_hard_sigmoid(tmp_path, old, suffix):
+    path = tmp_path / f"old{suffix}"
     hard = {"recurrent_activation": "hard_sigmoid", "return_sequences": True}
     model = saved(
         old,
@@ -111,8 +112,9 @@ def test_layers_for_cudnn_have_weights_of_another_layout(tmp_path, old):
     np.testing.assert_allclose(trace["gru"].h[:, -1], twin(x).numpy(), atol=1e-6)
 
 
-def test_a_layer_that_reads_time_major_is_refused(tmp_path, old):
-    path = tmp_path / "old.h5"
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_a_layer_that_reads_time_major_is_refused(tmp_path, old, suffix):
+    path = tmp_path / f"old{suffix}"
     saved(old, path, old.layers.LSTM(H, time_major=True, name="lstm"))
     with pytest.raises(UnsupportedModelError, match=r"lstm: reads .*time_major"):
         es.record(path, ref.random(B, T, D, seed=1))

@@ -10,6 +10,7 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any, Final
+from zipfile import ZipFile, is_zipfile
 
 import h5py
 import keras
@@ -19,6 +20,8 @@ import numpy.typing as npt
 from everystate.errors import UnsupportedModelError
 from everystate.frameworks.keras.activations import hard_sigmoid_keras2
 
+METADATA: Final = "metadata.json"
+CONFIG: Final = "config.json"
 GATES: Final = {"CuDNNLSTM": 4, "CuDNNGRU": 3}
 NOW: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "CuDNNLSTM": ("LSTM", {"activation": "tanh", "recurrent_activation": "sigmoid"}),
@@ -28,7 +31,12 @@ NOW: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 
 
 def is_of_keras_2(path: Path) -> bool:
-    """Whether a file is one of HDF5 that Keras 1 or 2 wrote."""
+    """Whether a file is one that Keras 1 or 2 wrote: of HDF5, or a ``.keras`` of 2.12 and later."""
+    if is_zipfile(path):
+        with ZipFile(path) as file:
+            if METADATA not in file.namelist():
+                return False
+            return str(json.loads(file.read(METADATA)).get("keras_version")).startswith("2.")
     if not h5py.is_hdf5(path):
         return False
     with h5py.File(path, "r") as file:
@@ -49,6 +57,9 @@ def rewrite(path: Path, to: Path) -> None:
     UnsupportedModelError
         If a layer reads time-major, which Keras 3 cannot.
     """
+    if is_zipfile(path):
+        _rewrite_archive(path, to)
+        return
     shutil.copyfile(path, to)
     with h5py.File(to, "r+") as file:
         if "model_config" not in file.attrs:
@@ -62,6 +73,17 @@ def rewrite(path: Path, to: Path) -> None:
             file["model_weights"].visit(names.append)
             for name in names:
                 _convert(file["model_weights"], name, fused)
+
+
+def _rewrite_archive(path: Path, to: Path) -> None:
+    with ZipFile(path) as old, ZipFile(to, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == CONFIG:
+                config = json.loads(content)
+                _renew(config, {})  # layers for CuDNN were gone before there were such files
+                content = json.dumps(config).encode()
+            new.writestr(name, content)
 
 
 def as_in_keras_2(model: Any) -> None:

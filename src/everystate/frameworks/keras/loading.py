@@ -62,7 +62,7 @@ def _loaded(path: Path, _changed: int, _size: int) -> Any:
     with TemporaryDirectory() as folder:
         readable = path
         if old:
-            readable = Path(folder) / "model.h5"
+            readable = Path(folder) / f"model{path.suffix.lower()}"
             rewrite(path, readable)
         try:
             model = keras.saving.load_model(readable, compile=False, safe_mode=True)
