@@ -66,7 +66,7 @@ def carried(node: onnx.NodeProto) -> list[Carried]:
         while after in same:  # handed on
             after = same[after]
         kind = value.type.tensor_type.elem_type
-        if not value.type.HasField("sequence_type"):
+        if value.type.WhichOneof("value") in (None, "tensor_type"):
             found.append(Carried(value.name, node.input[skipped + k], after, skipped + k, k, kind))
     return [state for state in found if state.after != state.name]
 
