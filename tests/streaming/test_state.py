@@ -1,6 +1,7 @@
 """A carried state as arrays and JSON, and back."""
 
 import json
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -23,6 +24,20 @@ def test_nestings_come_back():
     assert got["a"][1] == [1, 2.5, None, "x", True]
     np.testing.assert_array_equal(got["a"][0], [0, 1, 2])
     assert got["b"]["c"].dtype == np.float32
+
+
+class Pair(NamedTuple):
+    c: np.ndarray
+    h: tuple[float, int]
+
+
+def test_named_tuples_keep_their_names():
+    """Whose they are is not looked up: what is read from a file loads no code."""
+    got = there_and_back([Pair(np.arange(3.0), (1.5, 2))])[0]
+    assert type(got).__name__ == "Pair"
+    assert got._fields == Pair._fields
+    np.testing.assert_array_equal(got.c, [0, 1, 2])
+    assert got.h == (1.5, 2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16", "int64"])

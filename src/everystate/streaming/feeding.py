@@ -47,7 +47,8 @@ def given(inputs: tuple[Any, ...]) -> Given:
     (x,) = inputs
     if not isinstance(x, Mapping):
         return Given(x, "", {})
-    sizes = {str(name): _size(value) for name, value in x.items()}
+    named = {str(getattr(name, "name", name)): value for name, value in x.items()}  # or a tensor
+    sizes = {name: _size(value) for name, value in named.items()}
     longest = [name for name, size in sizes.items() if size == max(sizes.values())]
     if len(longest) != 1:
         raise InputError(
@@ -55,8 +56,7 @@ def given(inputs: tuple[Any, ...]) -> Given:
             "to be the only one that is on the disk or an iterator, or the largest array."
         )
     (name,) = longest
-    inputs_by_name = {str(key): value for key, value in x.items()}
-    return Given(inputs_by_name.pop(name), name, inputs_by_name)
+    return Given(named.pop(name), name, named)
 
 
 def _size(value: Any) -> float:

@@ -1,5 +1,6 @@
 """A carried state as plain arrays and JSON, and back: any nesting of arrays, numbers and None."""
 
+from collections import namedtuple
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -33,7 +34,8 @@ def dump(state: Any, arrays: Arrays) -> Any:
         return {"value": state}
     if isinstance(state, (tuple, list)):
         kind = "tuple" if isinstance(state, tuple) else "list"
-        return {kind: [dump(part, arrays) for part in state]}
+        named = [type(state).__name__, *state._fields] if hasattr(state, "_fields") else []
+        return {kind: [dump(part, arrays) for part in state], **({"named": named} if named else {})}
     if isinstance(state, dict) and all(isinstance(key, str) for key in state):
         return {"dict": {key: dump(part, arrays) for key, part in state.items()}}
     if isinstance(state, np.generic) or is_numpy_array(state):
@@ -51,14 +53,18 @@ def dump(state: Any, arrays: Arrays) -> Any:
 
 
 def load(said: Any, arrays: Sequence[npt.NDArray[Any]]) -> Any:
-    """Return the state that `dump` took apart."""
+    """Return the state that `dump` took apart; a named tuple as one with the same names."""
     if "value" in said:
         return said["value"]
     if "dict" in said:
         return {key: load(part, arrays) for key, part in said["dict"].items()}
     if "array" not in said:
         kind = tuple if "tuple" in said else list
-        return kind(load(part, arrays) for part in next(iter(said.values())))
+        parts = [load(part, arrays) for part in next(iter(said.values()))]
+        if "named" in said:
+            name, *fields = said["named"]
+            return namedtuple(name, fields)(*parts)
+        return kind(parts)
     array = arrays[said["array"]]
     if said["namespace"] == "numpy":
         return array

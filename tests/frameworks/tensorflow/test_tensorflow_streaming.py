@@ -154,6 +154,20 @@ def test_what_else_is_fed(x, tmp_path):
         es.record(graph, {"input": x, **others}, store=tmp_path / "run.zarr")
 
 
+def test_a_session_and_a_concrete_function(x, tmp_path):
+    """With its weights of the moment; what is fed goes by the placeholder itself, too."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        given = v1.placeholder(tf.float32, [None, None, D])
+        stack(given)
+        session.run(v1.global_variables_initializer())
+        whole = es.record(session, x)
+        got = es.record(session, {given: x}, store=tmp_path / "session.zarr", chunk=37)
+    assert streamed.compare(got, whole) < 1e-5
+    graph = tf.function(lambda x: tf.import_graph_def(frozen(stack), {"x": x}, ["y:0"]))
+    concrete = graph.get_concrete_function(tf.TensorSpec([None, None, D]))
+    streamed.check_resumed(concrete, x, tmp_path)
+
+
 def test_what_lengths_depend_on_is_found_out_once(x, tmp_path, monkeypatch):
     asked: list[str] = []
 

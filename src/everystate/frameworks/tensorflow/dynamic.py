@@ -11,6 +11,7 @@ from tensorflow.python.ops import rnn as tf_rnn
 from tensorflow.python.ops.rnn_cell_impl import assert_like_rnncell
 
 from everystate.errors import EverystateWarning
+from everystate.frameworks.tensorflow.cells import tell
 from everystate.frameworks.tensorflow.lengths import (
     PastLength,
     check_past_length,
@@ -132,6 +133,9 @@ def dynamic_rnn(
         )
     past = Layout(lengths, past_length, time_major)
     found = [outputs, final_state, past.states(loop, outputs)]
+    begins = tf.nest.map_structure(tf.zeros_like, final_state)
+    begins = begins if initial_state is None else initial_state
+    tell(cell, found[2], (begins, final_state), lengths, time_major)
     found += [past.gates(loop)] if return_gates else []
     found += [probed.probes] if probed else []
     return tuple(found)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
 from everystate.errors import InputError, UnsupportedModelError
+from everystate.frameworks.tensorflow.cells import is_cell, leaves, watched
 from everystate.frameworks.tensorflow.dynamic import dynamic_rnn
 from everystate.frameworks.tensorflow.feeding import feeds_of, nodes_behind
 from everystate.frameworks.tensorflow.files import is_graph_file, read_graph
@@ -106,23 +107,24 @@ def observing(model: Any) -> Observed | None:
 def matches(model: object) -> bool:
     """Whether this is a graph, the path of one, what runs one, or a cell of TensorFlow 1."""
     kinds = isinstance(model, graph_pb2.GraphDef), is_graph_file(model), is_live(model)
-    return any(kinds) or _is_cell(model)
-
-
-def _is_cell(model: object) -> bool:
-    return any(
-        base.__name__ == "RNNCell" and "legacy" in base.__module__ for base in type(model).__mro__
-    )
+    return any(kinds) or is_cell(model)
 
 
 def layers(model: Any) -> Sequence[str]:
-    """Return the path of each recurrent layer of a graph."""
-    return [layer.path for layer in _tapped(model)[1]]
+    """Return the path of each recurrent layer of a graph, or of a cell."""
+    return [*leaves(model)] if is_cell(model) else [layer.path for layer in _tapped(model)[1]]
 
 
 @contextmanager
 def observe(model: Any, recorder: Recorder) -> Iterator[None]:
-    """Have `call` in this block report to `recorder`: a graph runs nowhere else."""
+    """Have `call` in this block report to `recorder`: a graph runs nowhere else.
+
+    A cell reports what `dynamic_rnn` runs eagerly.
+    """
+    if is_cell(model):
+        with watched(model, recorder):
+            yield
+        return
     with closing(Observed(model, recorder)) as observed:
         token = _observed.set((*_observed.get(), observed))
         try:
@@ -152,6 +154,8 @@ def call(model: Any, inputs: Sequence[Any]) -> Values:
     InputError
         If a feed is missing, unknown, or of another shape or kind than its placeholder.
     """
+    if is_cell(model):
+        return leaves(model, unroll(model, *inputs).states)
     if (observed := observing(model)) is not None:
         return observed.run(inputs)
     with closing(Observed(model)) as own:
@@ -208,11 +212,6 @@ def _wide(a: Any) -> Any:
 def _tapped(model: Any) -> tuple[graph_pb2.GraphDef, list[TappedLayer]]:
     if isinstance(model, graph_pb2.GraphDef):
         return tapped_layers(model)
-    if _is_cell(model):
-        raise UnsupportedModelError(
-            f"a {type(model).__name__} alone is no model to record. Use es.unroll(cell, inputs), "
-            "or dynamic_rnn of everystate.frameworks.tensorflow in place of TensorFlow's."
-        )
     if is_live(model):
         return tapped_layers(frozen(model))
     path = Path(model)
@@ -245,7 +244,7 @@ def unroll(layer: Any, *inputs: Any) -> Unrolled:
     *inputs : tensor
         The input, (batch, time, features); then the initial state, if there is one.
     """
-    if not _is_cell(layer):
+    if not is_cell(layer):
         raise UnsupportedModelError(
             f"unroll: got a {type(layer).__name__}, expected a cell. For a graph use es.record, "
             "or tap of everystate.frameworks.tensorflow."

@@ -16,7 +16,8 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
 from everystate.errors import InputError, UncuttableError
-from everystate.frameworks.tensorflow.model import Observed, Values, final_states, observing
+from everystate.frameworks.tensorflow.cells import is_cell
+from everystate.frameworks.tensorflow.model import Observed, Values, final_states, observing, unroll
 from everystate.frameworks.tensorflow.tap import TappedLayer
 from everystate.recording.discovery import model_name
 from everystate.recording.stream import Stream
@@ -31,7 +32,14 @@ State = tuple[Values, int]
 
 def stream(model: Any) -> Stream:
     """Return how to run a graph chunk by chunk (see `everystate.recording.stream.Stream`)."""
+    if is_cell(model):
+        return Stream(partial(_unrolled, model), lambda x: 1)
     return _named(model, None, {}, named=partial(_named, model))
+
+
+def _unrolled(cell: Any, x: Any, state: Any) -> tuple[Any, Any]:
+    """Run a cell over one chunk; return its output, and the state that it ends with."""
+    return unroll(cell, x, *([] if state is None else [state]))[:2]
 
 
 def _named(model: Any, name: str | None, others: Mapping[str, Any], **options: Any) -> Stream:
