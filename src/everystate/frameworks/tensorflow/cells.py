@@ -82,7 +82,9 @@ def tell(
                 "yet. Record what runs it: es.record(session, {placeholder: x}), or "
                 "es.record(function.get_concrete_function(x), x); or call it eagerly."
             )
-        first, last = (leaves(cell, state) for state in begins_and_ends)
+        begins, ends = begins_and_ends
+        begins = tf.nest.map_structure(tf.zeros_like, ends) if begins is None else begins
+        first, last = leaves(cell, begins), leaves(cell, ends)
         recorder.begin_run()
         for path, stacked in leaves(cell, states).items():
             shown = {name: np.asarray(a) for name, a in stacked.items()}

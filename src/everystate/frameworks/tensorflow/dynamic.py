@@ -133,9 +133,7 @@ def dynamic_rnn(
         )
     past = Layout(lengths, past_length, time_major)
     found = [outputs, final_state, past.states(loop, outputs)]
-    begins = tf.nest.map_structure(tf.zeros_like, final_state)
-    begins = begins if initial_state is None else initial_state
-    tell(cell, found[2], (begins, final_state), lengths, time_major)
+    tell(cell, found[2], (initial_state, final_state), lengths, time_major)
     found += [past.gates(loop)] if return_gates else []
     found += [probed.probes] if probed else []
     return tuple(found)
