@@ -338,8 +338,6 @@ def test_what_cannot_be_tapped_says_why(script: Any, tmp_path: Path) -> None:
         read_graph(tmp_path / "moved.pb")
     with pytest.raises(InputError, match="no such file"):
         es.record(tmp_path / "missing.pb", X)
-    with pytest.raises(UnsupportedModelError, match=r"Use es\.unroll"):
-        es.record(rnn_cell.LSTMCell(3), X)
 
 
 def test_feeds_are_checked(script: Any) -> None:
