@@ -152,8 +152,8 @@ class TestSelection:
         with pytest.raises(NothingRecordedError) as caught:
             _ = rec.trace
         assert str(caught.value) == (
-            "none of the layers called (a, b) has any of variables=('c', 'f'). Leave variables= "
-            "out for all there are."
+            "none of the layers called has any of variables=('c', 'f'): a has h, r, z, n; b has h, "
+            "r, z, n. Leave variables= out for all there are."
         )
 
     @pytest.mark.parametrize("along", ["batch", "time"])

@@ -75,7 +75,7 @@ class Recorder:
         # Steps gone by, for each layer and its place among the layer's calls in a run.
         self._offsets: dict[tuple[str, int], int] = {}
         self._digests: dict[str, tuple[str, str]] = {}
-        self._called: set[str] = set()
+        self._called: dict[str, tuple[str, ...]] = {}
         self._odd_inputs: set[str] = set()
         self._in_run = False
         self._call: Callable[[Sequence[Any]], object] | None = None
@@ -185,7 +185,7 @@ class Recorder:
                 f"{seen.path}: got {seen.steps} time steps of {seen.batch} rows, expected 1 or "
                 "more of each. There is nothing to record; check what the model was given."
             )
-        self._called.add(seen.path)
+        self._called[seen.path] = seen.variables
         if seen.inputs is not None and _odd(seen.inputs, range(seen.steps), seen.lengths):
             self._odd_inputs.add(seen.path)
 
@@ -256,9 +256,10 @@ class Recorder:
 
     def _nothing(self) -> NothingRecordedError:
         if self._called:
+            there = "; ".join(f"{p} has {', '.join(self._called[p])}" for p in self.called[:8])
             return NothingRecordedError(
-                f"none of the layers called ({', '.join(sorted(self._called))}) has any of "
-                f"variables={self.select.variables!r}. Leave variables= out for all there are."
+                f"none of the layers called has any of variables={self.select.variables!r}: "
+                f"{there}. Leave variables= out for all there are."
             )
         return NothingRecordedError(
             f"no recurrent layer of {self.model} was called while recording. Call the model "
