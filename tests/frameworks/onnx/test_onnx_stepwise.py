@@ -16,6 +16,7 @@ from hypothesis import given, settings
 import cases
 import everystate as es
 import onnx_models as models
+from everystate.errors import InputError
 from everystate.frameworks.onnx import stepwise
 
 VARIANTS = {
@@ -219,6 +220,17 @@ def test_the_caller_may_change_what_the_model_gave_and_was_given(monkeypatch, wo
         for a in (*feeds.values(), *outputs.values()):
             a[...] = 7.0
     models.assert_trace(recorder.trace, states_of(layer))
+
+
+def test_a_model_that_fails_by_itself_is_told_from_one_that_fails_when_it_shows_more():
+    layer = models.node("lstm")
+    proto = models.model_of(layer, ["Y"])
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([5, 11]), "shape"))
+    proto.graph.node.append(onnx.helper.make_node("Reshape", ["Y", "shape"], ["out"]))
+    proto.graph.output.append(onnx.ValueInfoProto(name="out"))
+    message = r"onnxruntime failed: .*Reshape.* So it does without everystate"
+    with pytest.raises(InputError, match=message):
+        es.record(proto, models.feeds_of(layer))
 
 
 def test_several_nodes_in_a_row_and_what_follows_them():

@@ -71,7 +71,7 @@ class Observed:
         try:
             results = session.run(list(dict.fromkeys((*own, *made.outputs))), feeds)
         except InputError as error:
-            raise InputError(f"{error}{made.hint}") from error
+            raise InputError(f"{error}{self._reason(made, own, feeds)}") from error
         if not made.holds(results):  # then c is replayed
             self._stepwise = False
             del self.ready
@@ -81,6 +81,14 @@ class Observed:
             theirs = feeds if self.recorder.own_call else {**feeds, **returned}
             self._report(self.recorder, made, {**feeds, **results}, [*theirs.values()])
         return returned
+
+    def _reason(self, made: Plan, own: Sequence[str], feeds: Mapping[str, Tensor]) -> str:
+        """Return what may be the reason if onnxruntime fails: not us, if the model alone does."""
+        try:
+            Session(read_model(self.model)).run(own, feeds)
+        except (InputError, UnsupportedModelError):
+            return " So it does without everystate: the model cannot be run on these inputs."
+        return made.hint
 
     def _report(
         self,

@@ -73,7 +73,9 @@ class Session:
         try:
             values = self.own.run(list(outputs), dict(feeds))
         except Exception as error:
-            raise InputError(f"{self.source.name}: onnxruntime failed: {error}") from error
+            raise InputError(
+                f"{self.source.name}: onnxruntime failed: {str(error).strip()}"
+            ) from error
         return dict(zip(outputs, values, strict=True))
 
     def feeds(self, inputs: Sequence[Any]) -> dict[str, Tensor]:
