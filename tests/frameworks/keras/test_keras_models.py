@@ -184,6 +184,18 @@ def test_bad_inputs_are_told(x, error, text):
         es.record(model, x)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="they are TensorFlow's")
+def test_ragged_tensors_and_data_sets_are_told():
+    tf = importorskip("tensorflow")
+    model = keras.Sequential([keras.Input((None, D)), layers.LSTM(H)])
+    ragged = tf.RaggedTensor.from_row_lengths(np.zeros((5, D), "f4"), [3, 2])
+    with pytest.raises(InputTypeError, match=r"RaggedTensor, .*to_tensor\(\), and put a .*Masking"):
+        es.record(model, ragged)
+    batches = tf.data.Dataset.from_tensor_slices(np.zeros((B, T, D), "f4")).batch(2)
+    with pytest.raises(InputTypeError, match=r"BatchDataset, .*with es\.recording\(model\)"):
+        es.record(model, batches)
+
+
 def test_features_that_do_not_fit_a_layer_are_told_with_its_path():
     layer = layers.GRU(H)
     layer.build((B, T, D))

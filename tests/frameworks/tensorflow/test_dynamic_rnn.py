@@ -8,7 +8,7 @@ import pytest
 import mutations
 import oracles
 from cases import Case, case
-from everystate.errors import EverystateWarning, InputError
+from everystate.errors import EverystateWarning, InputError, InputTypeError
 from everystate.testing import importorskip
 
 tf = importorskip("tensorflow")
@@ -402,3 +402,15 @@ def test_a_checkpoint_of_tensorflows_own_restores(tmp_path: Any) -> None:
                 shapes = [a.shape for a in tf.nest.flatten(session.run(results[-1]))]
     assert [a.tolist() for a in found[0]] == [a.tolist() for a in found[1]]
     assert shapes == [(7, 3, u) for u in (4, 4, 5, 3, 6)]
+
+
+def test_what_is_no_cell_leads_to_one() -> None:
+    keras = importorskip("keras")
+    x = tf.zeros([2, 5, 3])
+    with pytest.raises(InputTypeError, match=r"class GRUCell, expected a cell. .*LSTMCell\(units"):
+        dynamic_rnn(rnn_cell.GRUCell, x, dtype=tf.float32)
+    for own in (keras.layers.LSTMCell(4), keras.layers.LSTM(4)):
+        with pytest.raises(InputTypeError, match=r"cell_bw: .* of Keras 3, .*es\.record\(model"):
+            bidirectional_dynamic_rnn(rnn_cell.GRUCell(4), own, x, dtype=tf.float32)
+    with pytest.raises(TypeError, match="is not an RNNCell"):
+        dynamic_rnn(16, x, dtype=tf.float32)

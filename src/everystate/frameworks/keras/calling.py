@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -15,6 +15,17 @@ from everystate.frameworks.keras.finding import leaves, looped_cells, recurrent_
 from everystate.frameworks.keras.loading import SUFFIXES, opened
 from everystate.recording.discovery import no_layer
 from everystate.recording.observation import check_numbers
+
+WAYS_OUT: Final = {
+    "RaggedTensor": "Pad it, x.to_tensor(), and put a keras.layers.Masking() before the layer, or "
+    "call it with mask=.",
+    **dict.fromkeys(
+        ("BatchDataset", "PrefetchDataset", "MapDataset", "TensorSliceDataset"),
+        "Record a batch of it, or in a block all: with es.recording(model) as rec, call model(x) "
+        "for each x of it.",
+    ),
+}
+"""What to give in place of some kinds of input."""
 
 
 def matches(model: object) -> bool:
@@ -75,6 +86,8 @@ def _check(x: Any, expected: Any, *, every_axis: bool) -> None:
         )
     if isinstance(x, np.ndarray):
         check_numbers(x)
+    if (way_out := WAYS_OUT.get(kind := type(x).__name__.lstrip("_"))) is not None:
+        raise InputTypeError(f"the input is a {kind}, which Keras 3 layers do not read. {way_out}")
     got, wanted = getattr(x, "shape", None), getattr(expected, "shape", None)
     if got is not None and 0 in got:
         raise InputError(f"the input of shape {tuple(got)} is empty; there is nothing to record.")

@@ -10,7 +10,7 @@ from tensorflow.python.ops import control_flow_util
 from tensorflow.python.ops import rnn as tf_rnn
 from tensorflow.python.ops.rnn_cell_impl import assert_like_rnncell
 
-from everystate.errors import EverystateWarning
+from everystate.errors import EverystateWarning, InputTypeError
 from everystate.frameworks.tensorflow.cells import tell
 from everystate.frameworks.tensorflow.lengths import (
     PastLength,
@@ -100,6 +100,8 @@ def dynamic_rnn(
         asked for without a graph.
     UnsupportedModelError
         If gates are asked for and none is recognised in what the cell computes.
+    InputTypeError
+        If the cell is a class, or one of Keras 3.
     ValueError, TypeError
         As TensorFlow's.
 
@@ -113,7 +115,7 @@ def dynamic_rnn(
     >>> states.c.shape
     TensorShape([2, 50, 4])
     """
-    assert_like_rnncell("cell", cell)
+    _check_cell("cell", cell)
     check_past_length(past_length)
     _warn_ignored(parallel_iterations, swap_memory)
     lengths = checked(sequence_length, inputs, time_major)
@@ -196,8 +198,8 @@ def bidirectional_dynamic_rnn(
     >>> backward.shape
     TensorShape([2, 50, 5])
     """
-    assert_like_rnncell("cell_fw", cell_fw)
-    assert_like_rnncell("cell_bw", cell_bw)
+    _check_cell("cell_fw", cell_fw)
+    _check_cell("cell_bw", cell_bw)
     check_past_length(past_length)
     _warn_ignored(parallel_iterations, swap_memory)
     lengths = checked(sequence_length, inputs, time_major)
@@ -228,6 +230,19 @@ def bidirectional_dynamic_rnn(
     if return_probes:
         found.append(tuple(cell.probes for cell in probed if cell))
     return tuple(found)
+
+
+def _check_cell(name: str, cell: Any) -> None:
+    """Raise `InputTypeError` for what is often given for a cell; else what TensorFlow says."""
+    own = "Give one of everystate.frameworks.tensorflow.rnn_cell, such as rnn_cell.LSTMCell(units)"
+    if isinstance(cell, type):
+        raise InputTypeError(f"{name}: got the class {cell.__name__}, expected a cell. {own}.")
+    if any(base.__module__.startswith("keras.src.layers.") for base in type(cell).__mro__):
+        raise InputTypeError(
+            f"{name}: got a {type(cell).__name__} of Keras 3, which it cannot call. {own}, "
+            "or leave it to Keras: es.record(model, x), es.unroll(layer_or_cell, x)."
+        )
+    assert_like_rnncell(name, cell)
 
 
 def _warn_ignored(parallel_iterations: int | None, swap_memory: bool) -> None:
