@@ -122,7 +122,8 @@ def test_a_model_of_keras_2() -> None:
             keras.layers.Input((None, 4)),
             keras.layers.LSTM(5, return_sequences=True, bias_initializer="normal", name="a"),
             keras.layers.GRU(6, name="b"),
-        ]
+        ],
+        name="stack",
     )
     trace = es.record(model, X.astype("float32"))
     kernel, recurrent, bias = (w.astype(float) for w in model.layers[0].get_weights())
@@ -131,8 +132,8 @@ def test_a_model_of_keras_2() -> None:
         i, f, g, o = np.split(X[:, t] @ kernel + h @ recurrent + bias, 4, axis=1)
         c = c / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
         h = np.tanh(c) / (1 + np.exp(-o))
-        np.testing.assert_allclose(trace["sequential/a"].c[:, t], c, rtol=0, atol=1e-6)
-    last = trace["sequential/b"].h[:, -1]
+        np.testing.assert_allclose(trace["stack/a"].c[:, t], c, rtol=0, atol=1e-6)
+    last = trace["stack/b"].h[:, -1]
     np.testing.assert_allclose(last, model(X.astype("float32")), rtol=0, atol=1e-6)
     with pytest.raises(InputError, match="LSTM was never called"):
         es.record(keras.layers.LSTM(5), X)
