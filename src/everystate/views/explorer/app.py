@@ -203,6 +203,10 @@ class App:
             x_range.update(start=start, end=end)
 
     def _find(self, event: Any) -> None:
+        self.say("Searching; of a long record this may take a minute.")
+        pn.state.execute(self._search, schedule=True)  # once the page has been told
+
+    def _search(self) -> None:
         try:
             found = self.session.similar()
         except EverystateError as error:
