@@ -239,14 +239,15 @@ def unroll(layer: Any, *inputs: Any) -> Unrolled:
 
     Parameters
     ----------
-    layer : RNNCell
-        The cell.
+    layer : RNNCell, or a cell of Keras 2
+        The cell: whatever `dynamic_rnn` takes.
     *inputs : tensor
         The input, (batch, time, features); then the initial state, if there is one.
     """
-    if not is_cell(layer):
+    if not all(hasattr(layer, name) for name in ("state_size", "output_size")):
         raise UnsupportedModelError(
-            f"unroll: got a {type(layer).__name__}, expected a cell. For a graph use es.record, "
+            f"unroll: got a {type(layer).__name__}, expected a cell, with state_size and "
+            "output_size. Of a layer of Keras 2 it is layer.cell. For a graph use es.record, "
             "or tap of everystate.frameworks.tensorflow."
         )
     x = tf.convert_to_tensor(inputs[0])
