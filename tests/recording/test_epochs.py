@@ -1,5 +1,8 @@
 """What the callbacks of training share: which epochs, and where to."""
 
+import gc
+import weakref
+
 import pytest
 
 import cases
@@ -22,7 +25,7 @@ def test_the_first_epoch_replaces_an_older_store_and_the_rest_follow(tmp_path):
     epochs, traces = Epochs(1, path, 3, overwrite=True), {0: probe(1), 3: probe(2), 6: probe(3)}
     assert es.open_trace(path)["encoder/rnn"].z.dims == ("batch", "time", "unit")
     for epoch, trace in traces.items():
-        epochs.add(epoch, trace)
+        epochs.add(epoch, trace.copy())
     leaf = es.open_trace(path)["encoder/rnn"]
     assert leaf.z.dims == ("epoch", "batch", "time", "unit")
     for epoch, trace in traces.items():
@@ -30,6 +33,22 @@ def test_the_first_epoch_replaces_an_older_store_and_the_rest_follow(tmp_path):
         assert shown.equals(trace["encoder/rnn"].to_dataset())
     errors = [trace["encoder/rnn"].attrs["max_error_h"] for trace in traces.values()]
     assert leaf.attrs["max_error_h"] == max(errors)
+
+
+def test_an_epoch_that_was_written_is_held_by_nobody(tmp_path):
+    epochs = Epochs(1, tmp_path / "run.zarr")
+    gc.collect()
+    gc.disable()  # what is freed now is freed at once
+    try:
+        for epoch in range(3):
+            trace = probe(epoch)
+            kept = weakref.ref(trace["encoder/rnn"].z.values.base)
+            assert kept() is not None
+            epochs.add(epoch, trace)
+            if epoch:  # the first one is saved by save_trace, by way of a tree
+                assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_which_epochs_are_recorded(tmp_path):

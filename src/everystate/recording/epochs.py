@@ -69,9 +69,13 @@ class Epochs:
         return epoch % self._every == 0
 
     def add(self, epoch: int, trace: xr.DataTree) -> None:
-        """Write the trace of an epoch, the first one in the place of an older store."""
+        """Write the trace of an epoch, the first one in the place of an older store; empty it."""
         es.save_epoch(trace, self._store, epoch, overwrite=self._overwrite)
         self._overwrite = False
+        # Nodes of a tree refer to each other: else its arrays would stay until some later day on
+        # which garbage is collected.
+        for node in trace.subtree:
+            node.dataset = xr.Dataset()
 
 
 def _check_free(path: Path) -> None:

@@ -1,9 +1,9 @@
 """`save_epoch`: one trace of a training more in a store, along ``epoch``.
 
-Each epoch has files of its own, so those of the earlier ones are never touched, and memory holds
-one epoch. The order of writes is what makes a stopped training harmless: first the values, in
-arrays that have grown by one, then the attributes, and last the metadata of all arrays, gathered
-in the root's file in one rename. A reader goes by that file: until then the epoch is not there.
+Each epoch has files of its own, so those of the earlier ones are neither read nor touched. The
+order of writes is what makes a stopped training harmless: first the values, in arrays that have
+grown by one, then the attributes, and last the metadata of all arrays, gathered in the root's file
+in one rename. A reader goes by that file: until then the epoch is not there.
 """
 
 import os
