@@ -204,6 +204,8 @@ def test_what_cannot_mean_anything(gru, x, tmp_path):
         es.record(gru, x, store=tmp_path / "run.zarr", around=es.Around(1, 1))
     with pytest.raises(SelectionError, match="whole numbers from 0"):
         es.Around(-1, 1, steps=[3])
+    with pytest.raises(SelectionError, match="steps a list of such; got 1, 1, 3"):
+        es.Around(1, 1, 3)
     around = es.Around(1, 1, score=lambda x, y: np.zeros(3), threshold=0)
     with pytest.raises(SelectionError, match=r"shape \(3,\); expected one number for each of the"):
         es.record(gru, x, store=tmp_path / "run.zarr", around=around)

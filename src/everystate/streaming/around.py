@@ -75,8 +75,12 @@ class Around:
             raise SelectionError(
                 "Around(score=...): from which score on is a step an event? Say threshold=."
             )
-        if min(self.before, self.after, *(self.steps if self.steps is not None else ())) < 0:
-            raise SelectionError("Around: before, after and steps are whole numbers from 0.")
+        steps = () if self.steps is None else self.steps
+        if np.ndim(steps) != 1 or min(self.before, self.after, *steps) < 0:
+            raise SelectionError(
+                "Around: before and after are whole numbers from 0, and steps a list of such; got "
+                f"{self.before!r}, {self.after!r}, {self.steps!r}."
+            )
 
     @property
     def described(self) -> str:

@@ -40,7 +40,10 @@ def check_known(given: Mapping[str, Any]) -> None:
             known = ("select", "time", "batch", "progress", *Streaming.__annotations__)
             close = get_close_matches(name, known, n=1)
             hint = f" Did you mean {close[0]}=?" if close else f" There are {', '.join(known)}."
-            raise TypeError(f"got an unexpected keyword argument {name!r}.{hint}")
+            raise TypeError(
+                f"got an unexpected keyword argument {name!r}.{hint} One of the model's own goes "
+                f"with it: functools.partial(model, {name}=...)."
+            )
 
 
 def streams(given: Mapping[str, Any]) -> bool:
