@@ -124,6 +124,20 @@ def test_a_cell_alone_goes_by_its_class(kind, x):
     np.testing.assert_array_equal(trace[name].h, outputs)
 
 
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_half_precision_is_kept_as_float32(precision, x, tmp_path):
+    """No file of a trace holds bfloat16."""
+    cell = rnn_cell.LSTMCell(4, dtype=precision)
+    trace = es.record(cell, tf.cast(x[:, :6], precision))
+    outputs, final, _ = dynamic_rnn(cell, tf.cast(x[:, :6], precision), dtype=precision)
+    leaf = es.open_trace(es.save_trace(trace, tmp_path / "run.zarr"))["lstm_cell"]
+    assert leaf.attrs["precision"] == precision
+    assert {str(v.dtype) for v in leaf.data_vars.values()} == {"float32"}
+    np.testing.assert_array_equal(leaf.h, tf.cast(outputs, tf.float32))
+    np.testing.assert_array_equal(leaf.c[:, -1], tf.cast(final.c, tf.float32))
+    assert np.abs(leaf.c).min() > 0
+
+
 def test_in_a_graph_there_are_no_values(cell, x):
     fresh = rnn_cell.GRUCell(4)
     with (

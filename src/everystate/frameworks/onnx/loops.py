@@ -11,7 +11,7 @@ from onnx import TensorProto
 from everystate.frameworks.onnx.files import Tensor, attributes
 from everystate.frameworks.onnx.graph import LOOPS, OWN_DOMAINS, Exposure, Scope, Value
 from everystate.frameworks.onnx.naming import readable
-from everystate.recording.observation import Observation
+from everystate.recording.observation import Observation, widened
 
 WHOLE: Final = (TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL)
 """Elements that count, and are no states."""
@@ -127,7 +127,7 @@ class ShownLoop:
 
 def _steps(a: Tensor) -> Tensor:
     """Return carried values as (time, batch, units); more dimensions are flattened into units."""
-    wide = a.astype(np.float32) if a.dtype == np.float16 else a
+    wide = widened(a)
     if wide.ndim < 3:
         return wide.reshape((len(wide), 1, -1))
     return wide.reshape((*wide.shape[:2], -1))

@@ -15,6 +15,7 @@ from everystate.cells import GRU, LSTM, Cell, SimpleRNN, Weights
 from everystate.errors import UnsupportedModelError
 from everystate.frameworks.onnx import quantised
 from everystate.frameworks.onnx.files import Tensor, attributes
+from everystate.recording.observation import widened
 
 _LSTM: Final = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 _SCALES: Final = ("W_scale", "W_zero_point", "R_scale", "R_zero_point")
@@ -156,7 +157,7 @@ def canonical(op: str, arrays: Mapping[str, Tensor], place: int) -> Weights:
     place : int
         Which direction.
     """
-    own = {n: _wide(arrays[n][place]) for n in ("W", "R", "B", "P") if arrays.get(n) is not None}
+    own = {n: widened(arrays[n][place]) for n in ("W", "R", "B", "P") if arrays.get(n) is not None}
     op = FAMILY.get(op, op)
     order = list(_CANONICAL[op])
 
@@ -172,8 +173,3 @@ def canonical(op: str, arrays: Mapping[str, Tensor], place: int) -> Weights:
     if "P" in own:
         peephole = own["P"].reshape(3, -1)[[0, 2, 1]]  # i o f
     return Weights(reordered(own["W"]), reordered(own["R"]), b, b_R, peephole)
-
-
-def _wide(a: Tensor) -> Tensor:
-    """Return half precision as float32, which is exact; anything else as it is."""
-    return a.astype(np.float32) if a.dtype == np.float16 else a

@@ -5,15 +5,16 @@ States and gates are the very values that the model computes: none is replayed.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
 from everystate.frameworks.onnx.files import Tensor
 from everystate.frameworks.onnx.graph import Calls, Exposure, Value
 from everystate.frameworks.onnx.written import Written
-from everystate.recording.observation import Observation
+from everystate.recording.observation import Observation, widened
 
-RANK_OF_STEP = 2
+RANK_OF_STEP: Final = 2
 """Of a state's step: rows and units."""
 
 
@@ -114,7 +115,7 @@ def _runs(last: Mapping[str, Calls], initial: Mapping[str, Calls], count: int) -
 
 def _rows(a: Tensor) -> Tensor:
     """Return a state after one step as (batch, units); half precision as float32."""
-    wide = a.astype(np.float32) if a.dtype == np.float16 else a
+    wide = widened(a)
     if wide.ndim == RANK_OF_STEP + 1 and 1 in wide.shape[:RANK_OF_STEP]:
         return wide.reshape(-1, wide.shape[-1])  # an axis of layers, or of steps
     return wide.reshape((1, -1) if wide.ndim < RANK_OF_STEP else (len(wide), -1))

@@ -1,17 +1,18 @@
 """Cells of TensorFlow 1 that run eagerly: what `dynamic_rnn` stacks of their states is observed."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from everystate.errors import UnsupportedModelError
 from everystate.frameworks.tensorflow.loops import Nested, Tensor
-from everystate.recording.observation import Observation
+from everystate.recording.observation import Observation, widened
 from everystate.recording.recorder import Recorder
 
 _WATCHED: Final[ContextVar[tuple[tuple[Any, Recorder], ...]]] = ContextVar("cells", default=())
@@ -86,19 +87,26 @@ def tell(
         begins = tf.nest.map_structure(tf.zeros_like, ends) if begins is None else begins
         first, last = leaves(cell, begins), leaves(cell, ends)
         recorder.begin_run()
-        for path, stacked in leaves(cell, states).items():
-            shown = {name: np.asarray(a) for name, a in stacked.items()}
-            if not time_major:
-                shown = {name: np.swapaxes(a, 0, 1) for name, a in shown.items()}
-            recorder.observe(
-                Observation(
-                    path=path,
-                    # c first: the cell's width is that of c, where h is projected.
-                    observed=dict(sorted(shown.items(), key=lambda item: item[0] != "c")),
-                    initial={name: np.asarray(a) for name, a in first[path].items()},
-                    final={name: np.asarray(a) for name, a in last[path].items()},
-                    lengths=None if lengths is None else np.asarray(lengths, np.int64),
-                    precision=next(iter(shown.values())).dtype.name,
+        try:
+            for path, stacked in leaves(cell, states).items():
+                precision = next(iter(stacked.values())).dtype.name
+                shown = _arrays(stacked)
+                if not time_major:
+                    shown = {name: np.swapaxes(a, 0, 1) for name, a in shown.items()}
+                recorder.observe(
+                    Observation(
+                        path=path,
+                        # c first: the cell's width is that of c, where h is projected.
+                        observed=dict(sorted(shown.items(), key=lambda item: item[0] != "c")),
+                        initial=_arrays(first[path]),
+                        final=_arrays(last[path]),
+                        lengths=None if lengths is None else np.asarray(lengths, np.int64),
+                        precision=precision,
+                    )
                 )
-            )
-        recorder.end_run()
+        finally:
+            recorder.end_run()
+
+
+def _arrays(state: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    return {name: widened(np.asarray(a)) for name, a in state.items()}

@@ -20,7 +20,7 @@ from everystate.frameworks.tensorflow.files import is_graph_file, read_graph
 from everystate.frameworks.tensorflow.live import frozen, is_live
 from everystate.frameworks.tensorflow.loops import Nested
 from everystate.frameworks.tensorflow.tap import TappedLayer, tapped_layers
-from everystate.recording.observation import Observation, turn
+from everystate.recording.observation import Observation, turn, widened
 from everystate.recording.recorder import Recorder
 
 Values = dict[str, dict[str, Any]]
@@ -172,15 +172,15 @@ def _observation(layer: TappedLayer, variables: Any, initial: Any, lengths: Any)
     valid = _checked_lengths(layer.path, variables, lengths) if layer.lengths else None
     # c first: the cell's width is that of c, where h is projected.
     ordered = sorted(variables, key=lambda name: name != "c")
-    shown = {name: _wide(variables[name]) for name in ordered}
+    shown = {name: widened(variables[name]) for name in ordered}
     told = {"cell": layer.family, "update": layer.update}
     if layer.reverse:
         shown = {name: turn(a, valid) for name, a in shown.items()}
     return Observation(
         path=layer.path,
         observed=shown,
-        initial={name: _wide(a) for name, a in initial.items()},
-        final={name: _wide(a) for name, a in final_states(layer, variables).items()},
+        initial={name: widened(a) for name, a in initial.items()},
+        final={name: widened(a) for name, a in final_states(layer, variables).items()},
         lengths=valid,
         reverse=layer.reverse,
         precision=next(iter(variables.values())).dtype.name,
@@ -203,10 +203,6 @@ def _checked_lengths(path: str, variables: Any, lengths: Any) -> npt.NDArray[np.
             f"{steps} steps that the loop took. Check what is fed as lengths."
         )
     return found
-
-
-def _wide(a: Any) -> Any:
-    return a if a.dtype.name in ("float32", "float64") else a.astype(np.float32)
 
 
 def _tapped(model: Any) -> tuple[graph_pb2.GraphDef, list[TappedLayer]]:
