@@ -15,6 +15,7 @@ import cases
 import everystate as es
 import onnx_models as models
 import oracles
+from everystate.errors import EverystateWarning
 
 T, B, D, U = cases.T, cases.B, cases.D, cases.U
 
@@ -164,6 +165,21 @@ def test_a_node_stepped_in_a_loop_is_one_sequence():
         np.testing.assert_array_equal(carried[0].swapaxes(0, 1), trace[path][name].values)
     assert trace[path].c.attrs["origin"] == "observed"  # a step a call: each ends with its c
     models.assert_trace(_only(trace, path), expected)
+
+
+def test_a_node_whose_state_is_nan_is_gone_on_with():
+    layer = models.node("lstm", name="/decoder/lstm/LSTM")
+    proto = lstm_in_loop(T, layer)
+    (c_0,) = (tensor for tensor in proto.graph.initializer if tensor.name == "c_0")
+    begun = layer.arrays["initial_c"].copy()
+    begun[0, 1, 3] = np.nan
+    c_0.CopyFrom(onnx.numpy_helper.from_array(begun, "c_0"))
+    with pytest.warns(EverystateWarning, match="NaN or infinite values"):
+        trace = run(proto, {"X": layer.arrays["X"]})
+    assert [leaf.path for leaf in trace.leaves] == ["/decoder/cell", "/decoder/lstm"]
+    c = trace["decoder/lstm"].c
+    assert c.shape == (B, T, U)
+    assert np.isnan(c[1, :, 3]).all()
 
 
 def _only(trace, path):

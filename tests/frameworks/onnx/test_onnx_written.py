@@ -18,7 +18,7 @@ from onnx import helper
 import cases
 import everystate as es
 import onnx_models as models
-from everystate.errors import UncuttableError, UnsupportedModelError
+from everystate.errors import EverystateWarning, UncuttableError, UnsupportedModelError
 from everystate.frameworks import onnx as framework
 from everystate.frameworks.onnx import stream
 
@@ -412,6 +412,18 @@ def test_a_cell_in_a_loop_shows_its_gates_in_place_of_what_is_carried():
     layer = models.node("gru", reset="after")
     proto, feeds = gru_in_loop(layer)
     models.assert_trace(run(proto, feeds), layer.expected("model/gru"))
+
+
+def test_a_state_that_becomes_nan_is_gone_on_with():
+    layer = models.node("gru", reset="after")
+    proto, feeds = gru_in_loop(layer)
+    (path,) = expected = layer.expected("model/gru")
+    feeds["x"] = feeds["x"].copy()
+    feeds["x"][2, 1] = np.nan
+    for name in "hrzn":
+        expected[path][name][1, 2:] = np.nan
+    with pytest.warns(EverystateWarning, match="NaN or infinite values in h, r, z, n"):
+        models.assert_trace(run(proto, feeds), expected)
 
 
 def test_a_list_that_a_loop_appends_to_is_no_state():

@@ -150,7 +150,7 @@ class ShownNode:
             if after not in calls:
                 return False
             ended, begins = calls[before][k - 1][way.place], calls[after][k][way.place]
-            if not np.array_equal(ended, begins):
+            if not np.array_equal(ended, begins, equal_nan=True):
                 return False
         return True
 

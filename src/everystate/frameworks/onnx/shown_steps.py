@@ -103,14 +103,15 @@ def _runs(last: Mapping[str, Calls], initial: Mapping[str, Calls], count: int) -
     """Yield the iterations that are one sequence: each begins with what the last ended in."""
     start = 0
     for k in range(1, count + 1):
-        if (
-            k < count
-            and initial
-            and all(np.array_equal(last[n][k - 1], initial[n][k]) for n in initial)
-        ):
-            continue
-        yield range(start, k)
-        start = k
+        if k == count or not _goes_on(last, initial, k):
+            yield range(start, k)
+            start = k
+
+
+def _goes_on(last: Mapping[str, Calls], initial: Mapping[str, Calls], k: int) -> bool:
+    """Whether an iteration begins with the states that the one before ended in, NaN among them."""
+    pairs = [(last[name][k - 1], calls[k]) for name, calls in initial.items()]
+    return bool(pairs) and all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
 
 def _rows(a: Tensor) -> Tensor:
