@@ -221,10 +221,15 @@ def _told(score: Score) -> str:
 
 def _words(code: CodeType) -> str:
     """Return instructions, names and constants of a function, without where it stands."""
-    parts = [code.co_code.hex(), *code.co_names]
-    for constant in code.co_consts:
-        parts.append(_words(constant) if isinstance(constant, CodeType) else repr(constant))
-    return " ".join(parts)
+    return " ".join([code.co_code.hex(), *code.co_names, *map(_word, code.co_consts)])
+
+
+def _word(constant: object) -> str:
+    if isinstance(constant, CodeType):
+        return _words(constant)
+    if isinstance(constant, frozenset):  # whose order is another in another process
+        return str(sorted(map(repr, constant)))
+    return repr(constant)
 
 
 def _rows(recorded: Recorded, rows: npt.NDArray[np.int64]) -> Recorded:
