@@ -198,11 +198,12 @@ def unroll(layer: Any, *inputs: Any, **options: Any) -> Any:
     Parameters
     ----------
     layer : recurrent layer or cell of any supported framework
-        It runs on its framework's own kernels, in the mode it is in.
+        It runs on its framework's own kernels, in the mode it is in; stepped, if ``probes=True``.
     *inputs : tensor
         What the layer is called with: the input, then the initial state if there is one.
     **options : object
-        What else the layer takes by name, such as ``seq_lengths`` of one of Flax's.
+        What else the layer takes by name, such as ``seq_lengths`` of one of Flax's. Of a layer of
+        PyTorch ``probes=True`` adds zeros to each state, to differentiate by: ``out.probes``.
 
     Returns
     -------

@@ -134,14 +134,14 @@ def matches(model: object) -> bool:
 
 
 def layers(model: Any) -> list[str]:
-    """Return the leaf path of each recurrent node, direction and loop.
+    """Return the leaf path of each recurrent node, direction, loop and layer that is written out.
 
     Raises
     ------
     InputError, WeightsError
         If there is no such file, or it is no ONNX model.
     UnsupportedModelError
-        If it has no recurrent node.
+        If it has none of these.
     """
     return list(dict.fromkeys(leaf for found in find(read_model(model)) for leaf in found.leaves))
 

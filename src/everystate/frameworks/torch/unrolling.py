@@ -34,7 +34,7 @@ def unroll(layer: nn.Module, x: Any, hx: Any = None, *, probes: bool = False) ->
         The initial state, as the layer takes it. None: zeros.
     probes : bool, default False
         Whether to return zeros that are added to each state, to differentiate by: `probes` of the
-        result. The layer is then stepped by PyTorch's own cells, several times slower than on its
+        result. The layer is then stepped by its cell's equations, several times slower than on its
         kernel, and its results are the same within rounding.
 
     Returns
