@@ -119,6 +119,31 @@ def test_calls_of_one_stream_are_joined():
     oracles.assert_close({n: leaf[n].values for n in wanted}, wanted)
 
 
+def in_place(x, state):
+    """The two integrators, in the arrays that they are given."""
+    fast, slow = state
+    fast[:] = 0.5 * fast + x
+    slow[:] = 0.9 * slow + 0.1 * fast * fast
+    return fast, state
+
+
+in_place.everystate_states = ("fast", "slow")
+
+
+def test_a_cell_that_changes_its_state_in_place():
+    trace = es.record(in_place, X, tuple(a.copy() for a in STATE))
+    out = es.unroll(in_place, X, tuple(a.copy() for a in STATE))
+    leaf, wanted = trace["in_place"], expected()
+    for name, first in zip(("fast", "slow"), STATE, strict=True):
+        shown = {
+            "recorded": leaf[name].values.swapaxes(0, 1),
+            "unrolled": out.states["in_place"][name],
+        }
+        oracles.assert_close(shown, dict.fromkeys(shown, wanted[name]))
+        np.testing.assert_array_equal(leaf[f"initial_{name}"], first)
+    oracles.assert_close({"outputs": out.outputs}, {"outputs": wanted["fast"]})
+
+
 def test_a_part_of_it():
     select = es.Select(variables="slow", units=[2, 0], every=2)
     leaf = es.record(two_integrators, X, STATE, select=select)["two_integrators"]
@@ -198,7 +223,16 @@ class TestWrongCells:
             es.unroll(odd, X, STATE)
 
     @pytest.mark.parametrize(
-        "names", [("v", "v"), ("time", "v"), ("v", "inputs"), ("v", "initial_v"), ("v", 1), ("",)]
+        "names",
+        [
+            ("v", "v"),
+            ("time", "v"),
+            ("v", "inputs"),
+            ("v", "initial_v"),
+            ("v", 1),
+            ("",),
+            ("v", "a/b"),
+        ],
     )
     def test_names_that_would_hide_something(self, names):
         def cell(x, state):
@@ -207,6 +241,16 @@ class TestWrongCells:
         cell.everystate_states = names
         with pytest.raises(UnsupportedModelError, match=r"everystate_states = \(.*different texts"):
             es.record(cell, X, STATE)
+
+    def test_shapes_that_change_from_step_to_step(self):
+        def grows(x, v):
+            return np.concatenate([v, x], axis=-1)
+
+        grows.everystate_states = ("v",)
+        with pytest.raises(
+            InputError, match=r"grows: v has shape \(3, 8\) at step 0 and \(3, 12\)"
+        ):
+            es.record(grows, X, STATE[0])
 
     def test_no_steps(self):
         with pytest.raises(InputError, match=r"two_integrators: got an input of shape \(0, 3\)"):
@@ -234,7 +278,9 @@ class TestWrongCells:
             es.unroll(Leaky(), torch.ones(T, B, D))
 
     def test_more_inputs(self):
-        with pytest.raises(InputError, match="got 3 inputs, expected x, or x and the state"):
+        with pytest.raises(
+            InputError, match=r"got 3 inputs, expected x, or x and the state.*tuple"
+        ):
             es.record(two_integrators, X, *STATE)
 
     def test_whole_numbers(self):

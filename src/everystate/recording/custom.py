@@ -38,17 +38,18 @@ def state_names(cell: object) -> tuple[str, ...]:
     Raises
     ------
     UnsupportedModelError
-        If they are no texts, or two are the same, or one means something else in a trace.
+        If they are no texts, two are the same, or one has a slash or means something else.
     """
     given = getattr(cell, ATTRIBUTE)
     names = (given,) if isinstance(given, str) else tuple(given)
     texts = all(isinstance(name, str) and name for name in names)
-    taken = [n for n in names if n in schema.RESERVED or str(n).startswith(schema.INITIAL)]
+    taken = [n for n in map(str, names) if n in schema.RESERVED or n.startswith(schema.INITIAL)]
+    taken += [n for n in map(str, names) if "/" in n]
     if not texts or taken or len(set(names)) < len(names):
         raise UnsupportedModelError(
-            f"{ATTRIBUTE} = {given!r}: expected different texts, none of which begins with "
-            f"{schema.INITIAL} or is one of {', '.join(schema.RESERVED)}: these mean something "
-            "else in a trace."
+            f"{ATTRIBUTE} = {given!r}: expected different texts, none of which has a slash, begins "
+            f"with {schema.INITIAL} or is one of {', '.join(schema.RESERVED)}: these mean "
+            "something else in a trace."
         )
     return names
 
@@ -166,7 +167,8 @@ def unroll_cell(path: str, cell: Any, x: Array, state: Any = None) -> Unrolled:
     Raises
     ------
     InputError
-        If there is no step, or no state and the cell cannot start without one.
+        If there is no step, no state and the cell cannot start without one, or an array whose
+        shape changes from step to step.
     UnsupportedModelError
         If a step does not return as many arrays as there are names.
 
@@ -186,18 +188,19 @@ def unroll_cell(path: str, cell: Any, x: Array, state: Any = None) -> Unrolled:
             f"{path}: got an input of shape {getattr(x, 'shape', None)}, expected (time, batch, "
             "features), of one step at least."
         )
-    initial = {} if state is None else named(path, names, state)
+    initial = {} if state is None else _kept(named(path, names, state), leaves=True)
     outputs, states = [], []
     apart = takes_states_apart(cell, names)
     step = _with_states_apart(cell, names) if apart else cell
     for t in range(x.shape[0]):
         stepped = _first_step(path, step, names, x[t]) if state is None else step(x[t], state)
         output, state = split(path, names, stepped, apart=apart)
-        states.append(named(path, names, state))
-        outputs.append(states[-1][names[0]] if output is None else output)
-    variables = {name: _stacked([found[name] for found in states]) for name in names}
+        states.append(_kept(named(path, names, state)))
+        outputs.append(states[-1][names[0]] if output is None else _copied(output))
+    variables = {n: _stacked(f"{path}: {n}", [found[n] for found in states]) for n in names}
     variables |= {f"initial_{name}": a for name, a in initial.items()}
-    together = _stacked(outputs) if all(hasattr(o, "shape") for o in outputs) else outputs
+    arrays = all(hasattr(o, "shape") for o in outputs)
+    together = _stacked(f"{path}: the output", outputs) if arrays else outputs
     return Unrolled(together, state, States({path: LayerStates(variables)}))
 
 
@@ -222,5 +225,26 @@ def _first_step(path: str, step: Any, names: tuple[str, ...], x: Array) -> Any:
         ) from error
 
 
-def _stacked(steps: list[Array]) -> Array:
+def _kept(states: dict[str, Array], *, leaves: bool = False) -> dict[str, Array]:
+    """Return copies; with `leaves`, PyTorch's leaves, which nobody changes in place, themselves."""
+
+    def is_leaf(a: Array) -> bool:
+        return leaves and getattr(a, "requires_grad", False) and a.is_leaf
+
+    return {name: a if is_leaf(a) else _copied(a) for name, a in states.items()}
+
+
+def _copied(a: Any) -> Any:
+    """Return an array of its own, differentiable: the next step may change this one in place."""
+    copy = getattr(a, "clone", None) or getattr(a, "copy", None)
+    return copy() if copy is not None and hasattr(a, "shape") else a
+
+
+def _stacked(what: str, steps: list[Array]) -> Array:
+    shapes = list(dict.fromkeys(tuple(a.shape) for a in steps))
+    if len(shapes) > 1:
+        raise InputError(
+            f"{what} has shape {shapes[0]} at step 0 and {shapes[1]} later on, expected one shape "
+            "at all steps."
+        )
     return array_namespace(*steps).stack(steps)

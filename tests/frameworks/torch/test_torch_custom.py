@@ -153,6 +153,35 @@ def test_as_many_names_as_tensors_are_asked_for():
         cell(ref.random(B, D, seed=1), (state[0], state[1]))
 
 
+class InPlace(nn.Module):
+    """One leaky integrator, in the tensors that it is given."""
+
+    everystate_states = ("v",)
+
+    def forward(self, x, v):
+        v.mul_(0.5).add_(x)
+        x.zero_()
+        return v
+
+
+def test_a_cell_that_changes_what_it_is_given_in_place():
+    cell, x, first = InPlace(), ref.random(T, B, D, seed=1), ref.random(B, D, seed=2)
+    with es.recording(cell, select=es.Select(variables=("states", "inputs"))) as rec:
+        v = first.clone()
+        for x_t in x.clone():
+            v = cell(x_t, v)
+    state, wanted = ref.numpy(first), []
+    for x_t in ref.numpy(x):
+        state = 0.5 * state + x_t
+        wanted.append(state)
+    leaf = rec.trace["inplace"]
+    oracles.assert_close(ref.values(leaf), {"v": np.stack(wanted), "inputs": ref.numpy(x)})
+    np.testing.assert_array_equal(leaf.initial_v, ref.numpy(first))
+    assert leaf.attrs["edited_steps"] == 0
+    out = es.unroll(cell, x.clone(), first.clone())
+    oracles.assert_close({"v": ref.numpy(out.states["inplace"].v)}, {"v": np.stack(wanted)})
+
+
 class Apart(nn.Module):
     """States as arguments of their own: ``cell(x, a, b)``."""
 

@@ -71,7 +71,10 @@ def call(cell: Callable[..., Any], inputs: Sequence[Any]) -> object:
     """
     path = path_of(cell)
     if not 1 <= len(inputs) <= 2:
-        raise InputError(f"{path}: got {len(inputs)} inputs, expected x, or x and the state.")
+        raise InputError(
+            f"{path}: got {len(inputs)} inputs, expected x, or x and the state; several states are "
+            "one tuple, es.record(cell, x, (h, c))."
+        )
     out = unroll_cell(path, cell, *inputs)
     for observed, recorder in reversed(_observed.get()):
         if observed is cell:

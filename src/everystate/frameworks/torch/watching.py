@@ -60,7 +60,7 @@ class Watcher:
         ]
 
     def _before(self, _m: nn.Module, args: Any, kwargs: Any) -> None:
-        self.expect(self.bound(args, kwargs)[0])
+        self.expect(*self.bound(args, kwargs))
 
     def _after(self, _m: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self.called = True
@@ -79,7 +79,7 @@ class Watcher:
         )
         return x, state
 
-    def expect(self, x: Any) -> None:
+    def expect(self, x: Any, _state: Any) -> None:
         """Check what a call is given, before it runs."""
         check_input(self.path, self.module, x)
 
@@ -207,9 +207,9 @@ class _StackWatcher(Watcher):
             self.end_line()
         return goes_on
 
-    def expect(self, x: Any) -> None:
+    def expect(self, x: Any, state: Any) -> None:
         self.shown = False
-        super().expect(x)
+        super().expect(x, state)
         inner = self.module.num_layers > 1 and self.module.training and self.module.dropout
         self._random_state = torch.get_rng_state() if inner else None
 
@@ -269,15 +269,16 @@ class _CustomWatcher(Watcher):
         x, *states = (args[k] if k < len(args) else kwargs.get(name) for k, name in taken)
         return x, None if all(s is None for s in states) else tuple(states)
 
-    def expect(self, x: Any) -> None:
-        """Take anything: only the module knows what fits it."""
+    def expect(self, x: Any, state: Any) -> None:
+        """Copy what a step is given, whatever it is: the module may change it in place."""
+        before = {} if state is None else custom.named(self.path, self.names, state)
+        shown = _row(x) if isinstance(x, Tensor) and x.is_floating_point() else None
+        self.given = shown, _kept(before)
 
     def see(self, x: Any, state: Any, output: Any) -> None:
         after = custom.named(self.path, self.names, output, apart=self.apart)
         self.dtype = str(after[self.names[0]].dtype).removeprefix("torch.")
-        before = {} if state is None else custom.named(self.path, self.names, state)
-        shown = _row(x) if isinstance(x, Tensor) and x.is_floating_point() else None
-        self.gather((Step(shown, _kept(before), _kept(after)),), given=state is not None)
+        self.gather((Step(*self.given, _kept(after)),), given=state is not None)
 
     def equations(self, k: int) -> dict[str, Any]:
         return {"precision": self.dtype, "attrs": {"module": type(self.module).__name__}}
