@@ -48,6 +48,7 @@ class Session:
     def __post_init__(self) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _QUIET  # what it would print, it also raises
+        options.enable_cpu_mem_arena = False  # a value kept would keep the memory of all others
         options.add_session_config_entry(_SPINNING, "1")  # after a run: the replay comes next
         if self.source.folder is not None:
             options.add_session_config_entry(_FOLDER, str(self.source.folder.absolute()))
