@@ -15,6 +15,7 @@ import xarray as xr
 from everystate import schema
 from everystate.cells import Cell, Weights
 from everystate.errors import InputError
+from everystate.recording import garbage
 from everystate.recording.observation import as_numpy
 from everystate.recording.replay import Recorded
 
@@ -55,7 +56,9 @@ def build_trace(
     found = {layer.path: layer for layer in layers}
     leaves = {leaf_path(path, found): build_leaf(found[path], time, batch) for path in found}
     root = xr.Dataset(attrs=root_attrs(model, frameworks))
-    return xr.DataTree.from_dict({"/": root, **leaves})
+    trace = xr.DataTree.from_dict({"/": root, **leaves})
+    garbage.built(trace)
+    return trace
 
 
 def leaf_path(path: str, paths: Collection[str]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Unpack
 import xarray as xr
 
 from everystate.errors import SelectionError
+from everystate.recording import garbage
 from everystate.recording.discovery import Framework, framework_of, model_name
 from everystate.recording.join import Along
 from everystate.recording.recorder import Progress, Recorder
@@ -229,6 +230,7 @@ def unroll(layer: Any, *inputs: Any, **options: Any) -> Any:
 
 def _begin(model: Any, select: Select | None, **options: Any) -> tuple[Framework, Recorder]:
     """Return the framework that knows the model, and a recorder with `Recorder`'s options."""
+    garbage.give_back()
     name, framework = framework_of(model)
     select = _checked(select)
     if (known := framework.layers(model)) is not None:
