@@ -13,6 +13,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 import cases
+import everystate as es
 import oracles
 
 OPS = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "RNN"}
@@ -175,6 +176,17 @@ def plain(proto: onnx.ModelProto, feeds: Arrays) -> dict[str, np.ndarray]:
     )
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
+def recorded(proto: onnx.ModelProto, feeds: Arrays, **options: Any) -> Any:
+    """Record a model, and check that its outputs are onnxruntime's own, to the last bit."""
+    with es.recording(proto, **options) as recorder:
+        outputs = recorder.run(feeds)
+    theirs = plain(proto, feeds)
+    assert list(outputs) == list(theirs)
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(outputs[name], array)
+    return recorder.trace
 
 
 def assert_trace(trace: Any, expected: Mapping[str, Arrays], tolerance: float = 2e-6) -> None:
