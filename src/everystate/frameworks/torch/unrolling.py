@@ -44,9 +44,17 @@ def unroll(layer: nn.Module, x: Any, hx: Any = None, *, probes: bool = False) ->
     Raises
     ------
     UnsupportedModelError
-        If `layer` is a whole model, not one recurrent layer.
+        If `layer` is a whole model, not one recurrent layer; if a cell shall have probes.
     InputError, InputTypeError
         If the input does not fit the layer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> out = unroll(torch.nn.LSTM(3, 4), torch.randn(50, 2, 3), probes=True)
+    >>> loss = out.outputs[-1].square().sum()
+    >>> torch.autograd.grad(loss, out.probes.c)[0].shape
+    torch.Size([50, 2, 4])
     """
     if isinstance(layer, STACKS):
         check_input(type(layer).__name__.lower(), layer, x)
