@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import everystate as es
-from everystate.errors import InputError, UncuttableError
+from everystate.errors import InputError, ReplayMismatchError, UncuttableError
 from everystate.frameworks.torch.streaming import stream
 from everystate.streaming import cutting
 from everystate.testing import importorskip
@@ -206,3 +206,26 @@ def test_what_is_odd_is_told_once(tmp_path, recwarn):
     x[3] = np.nan
     es.record(nn.Sequential(nn.Identity(), nn.GRU(D, U)), x, store=tmp_path / "run.zarr")
     assert ["NaN or infinite" in str(each.message) for each in recwarn.list] == [True]
+
+
+class Scaled(nn.LSTM):
+    """Puts out something else than an LSTM does, so that no replay matches it."""
+
+    def forward(self, x, hx=None):
+        output, state = super().forward(x, hx)
+        return 1.1 * output, state
+
+
+@pytest.mark.parametrize("own_step", [False, True])
+def test_what_is_recorded_without_a_replay_is_tried_without_one(own_step, tmp_path):
+    torch.manual_seed(3)
+    model, x = nn.Sequential(Scaled(3, 4)), torch.randn(300, 2, 3)
+    select = es.Select(variables="h")
+    options = {"store": tmp_path / "run.zarr", "chunk": 100, "time_axis": 0}
+    if own_step:
+        options["step"] = torch.no_grad()(lambda x, state: model[0](torch.as_tensor(x), state))
+    with pytest.raises(ReplayMismatchError):
+        es.record(model, x, **options)
+    got = es.record(model, x, select=select, overwrite=True, **options)
+    whole = es.record(model, x, select=select)
+    np.testing.assert_allclose(got["0"].h, whole["0"].h, rtol=0, atol=1e-6)

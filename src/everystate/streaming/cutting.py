@@ -2,9 +2,9 @@
 
 No look at a model proves that its recurrent layers read nothing of the future and forget
 nothing between two calls. So the first steps are run twice, whole and in pieces with the state
-carried on, and every state and input of every layer is compared: attention, convolution or
-normalisation over time, positions counted from the beginning of a call, dropout and states
-kept inside the model all show. What it cannot see is what depends only on steps further back
+carried on, and every state and input of every layer is compared (see `all_of`): attention,
+convolution or normalisation over time, positions counted from the beginning of a call, dropout and
+states kept inside the model all show. What it cannot see is what depends only on steps further back
 than the trial is long, or on less than the tolerance of a replay.
 
 Rounding differs between a whole and its pieces, and in a chaotic network it grows until the two
@@ -74,8 +74,12 @@ class Trial:
 
 
 def all_of(select: Select) -> Select:
-    """Return a selection of the same layers, with all that they show at each step."""
-    return Select(layers=select.layers, variables=("states", "gates", "inputs"))
+    """Return a selection of the same layers, with all that they show or hide at each step.
+
+    Only with what they show, if no more is recorded: a replay may be what somebody does without.
+    """
+    states = ("h",) if select.only_output else ("states", "gates")
+    return Select(layers=select.layers, variables=(*states, "inputs"))
 
 
 def recorded(
