@@ -60,6 +60,7 @@ def test_info_lists_the_layers(run, files):
         (("encoder.onnx", "one.npy"), "has shape (7, 4), expected (time, batch, 4)"),
         (("encoder.onnx", "feeds.npz"), "has no input initial_h, initial_c; it takes: X"),
         (("stream.onnx", "x.npy"), "the inputs initial_h, initial_c are missing"),
+        (("stream.onnx", "x.npy"), "Give an .npz file with an array for each."),
         (("other.onnx", "x.npy"), "other.onnx: there is no such file"),
     ],
 )

@@ -157,15 +157,26 @@ class Verification:
     def _fail(self, pair: Pair, error: Array) -> None:
         seen = self.seen
         k, row, unit = (int(place) for place in np.argwhere(error > self.tolerance)[0])
+        size = self._size(pair, error, (k, row, unit))
         step, row = int(np.broadcast_to(pair.steps, error.shape[:2])[k, row]), int(pair.rows[row])
         cause = probable_cause(seen, self.tolerance, range(int(pair.steps.max()) + 1))
         raise ReplayMismatchError(
             f"{seen.path}: the replayed {pair.name} differs from the framework's, first at step "
             f"{self._in_time(step, row)} (row {row}, unit "
-            f"{unit if self.units is None else self.units[unit]}): scaled error {error.max():.2g}, "
-            f"expected at most {self.tolerance:g} for {seen.precision}. {cause} Nothing of this "
+            f"{unit if self.units is None else self.units[unit]}): {size}. {cause} Nothing of this "
             "layer was stored; select variables=('h',) to record what the framework shows without "
             "a replay."
+        )
+
+    def _size(self, pair: Pair, error: Array, place: tuple[int, int, int]) -> str:
+        """Return how large a difference is; of what is not finite, what it is."""
+        if np.isfinite(error[place]):
+            expected = f"expected at most {self.tolerance:g} for {self.seen.precision}"
+            return f"scaled error {error.max():.2g}, {expected}"
+        theirs, ours = (float(as_numpy(a)[place]) for a in (pair.theirs, pair.ours))
+        return (
+            f"{theirs:.3g} in the framework, {ours:.3g} in the replay, and one alone is finite, as "
+            f"where numbers leave the range of {self.seen.precision}"
         )
 
     def _in_time(self, step: int, row: int) -> int:

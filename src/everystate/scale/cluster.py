@@ -97,7 +97,7 @@ def _local(where: int | str | None) -> Any:
         processes=processes,
         host=LOOPBACK if processes else None,
         dashboard_address=f"{LOOPBACK}:0",
-        silence_logs=logging.ERROR,
+        silence_logs=logging.CRITICAL,
     )
 
 

@@ -268,6 +268,15 @@ class TestBadFiles:
     def test_no_file(self, tmp_path):
         with pytest.raises(InputError, match="there is no such file"):
             es.record(tmp_path / "model.onnx", np.ones(3))
+        (tmp_path / "model.onnx").mkdir()
+        with pytest.raises(InputError, match="a folder, expected a file"):
+            es.record(tmp_path / "model.onnx", np.ones(3))
+
+    def test_an_operator_of_another_domain_goes_by_its_full_name(self):
+        proto = models.model_of(LAYER)
+        proto.graph.node[0].domain = "elsewhere"
+        with pytest.raises(UnsupportedModelError, match=r"it is made of elsewhere\.LSTM"):
+            es.record(proto, LAYER.arrays["X"])
 
     def test_nothing_recurrent(self):
         node = helper.make_node("Relu", ["x"], ["y"])
@@ -328,6 +337,12 @@ class TestBadInputs:
             es.record(path, np.full((7, 3, 4), "text"))
         with pytest.raises(InputTypeError, match="the input X"):
             es.record(path, [[1.0], [2.0, 3.0]])
+
+    def test_what_is_no_array(self, path):
+        with pytest.raises(InputTypeError, match=r"X is 'x.npy', expected an array.*numpy.load"):
+            es.record(path, "x.npy")
+        with pytest.raises(InputTypeError, match="X is None, expected an array"):
+            es.record(path, None)
 
     def test_floats_where_whole_numbers_are_due(self):
         layer = models.node("gru", lengths=np.array([4, 7, 2]))

@@ -19,6 +19,8 @@ OPTIONS: Final = {
     "overwrite=True": "--overwrite",
     "resume=True": "--resume",
     "x[:, None] or x[None]": "--time-first or --batch-first",
+    "Batching(time_first=True)": "--time-first",
+    "Give {name: array}, or arrays in this order": "Give an .npz file with an array for each",
     "time_axis=0 or time_axis=1": "--time-first or --batch-first",
 }
 """What messages say to users of Python, and what is the same here."""

@@ -89,7 +89,8 @@ def read_model(model: Any) -> Source:
         return Source(name, _inlined(name, _checked(name, proto)), None)
     path = Path(fspath(model))
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file.")
+        what = "a folder, expected a file" if path.is_dir() else "there is no such file"
+        raise InputError(f"{path}: {what}.")
     try:
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's errors share no class, and differ by version

@@ -166,7 +166,7 @@ def _nothing(source: Source) -> str:
             f"{source.name}: its recurrent nodes are inside of {', '.join(sorted(set(hidden)))}, "
             "whose bodies onnxruntime does not show; known are Loop, Scan and If."
         )
-    kinds = sorted({node.op_type for _, node in scopes})
+    kinds = sorted({".".join(filter(None, (n.domain, n.op_type))) for _, n in scopes})
     return (
         f"{source.name} has no recurrent node; it is made of {', '.join(kinds[:12])}. Known are "
         "LSTM, GRU, RNN, Scan and Loop that carry values, and LSTM, GRU and simple RNN cells "

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from typing import Any, Final
 
 import numpy as np
@@ -123,6 +124,13 @@ class Session:
 
     def _checked(self, wanted: Any, value: Any) -> Tensor:
         where = f"{self.source.name}: the input {wanted.name}"
+        if isinstance(value, str | PathLike):
+            raise InputTypeError(
+                f"{where} is {value!r}, expected an array. Files are read with store=, or by "
+                "numpy.load."
+            )
+        if value is None:
+            raise InputTypeError(f"{where} is None, expected an array.")
         try:
             array = as_numpy(value)
         except (TypeError, ValueError, RuntimeError) as error:
