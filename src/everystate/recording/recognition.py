@@ -115,16 +115,20 @@ def recognised(ops: Iterable[Op], *, apart: bool = False) -> list[FoundCell]:
         Whether to look for LSTMs too whose gates are no parts of one split.
     """
     net = Net(ops)
-    found = []
+    found: list[FoundCell] = []
+    states: set[Value] = set()
     for op in net.ops:
+        cells: list[FoundCell] = []
         if op.type in ("LSTMBlockCell", "GRUBlockCell"):
-            found.append(_block_cell(op))
+            cells = [_block_cell(op)]
         elif op.type in ("Split", "SplitV") and len(op.outputs) == 4:
-            found += _lstm(net, op)
+            cells = [*_lstm(net, op)]
         elif op.type in ADDITIONS and len(op.inputs) == 2:
-            found += _gru(net, op) or _blended(net, op)
-            if apart and not any(op.outputs[0] in cell.states for cell in found):
-                found += _lstm_apart(net, op)
+            cells = _gru(net, op) or _blended(net, op)
+            if apart and not cells and op.outputs[0] not in states:
+                cells = [*_lstm_apart(net, op)]
+        found += cells
+        states.update(value for cell in cells for value in cell.states)
     return found
 
 

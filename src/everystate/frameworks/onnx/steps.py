@@ -121,8 +121,9 @@ class Reader:
     def simple(self) -> list[Step]:
         """Return what may be steps of simple RNNs."""
         found: dict[str, Step] = {}
+        known = self.inside | self.states
         for op in self.net.ops:
-            if {*op.outputs, *op.inputs} & (self.inside | self.states):
+            if not known.isdisjoint((*op.outputs, *op.inputs)):
                 continue  # a gate, or the tanh of an LSTM's c
             if op.type in ACTIVATIONS and self.net.made_by(op.inputs[0], *ADDITIONS, *PRODUCTS):
                 cell = FoundCell("SimpleRNN", op, {}, {op.outputs[0]: "h"})
