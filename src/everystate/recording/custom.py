@@ -17,7 +17,7 @@ import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, is_jax_array
 
 from everystate import schema
 from everystate.cells.activations import Array
@@ -237,7 +237,9 @@ def _kept(states: dict[str, Array], *, leaves: bool = False) -> dict[str, Array]
 def _copied(a: Any) -> Any:
     """Return an array of its own, differentiable: the next step may change this one in place."""
     copy = getattr(a, "clone", None) or getattr(a, "copy", None)
-    return copy() if copy is not None and hasattr(a, "shape") else a
+    if copy is None or not hasattr(a, "shape") or is_jax_array(a):  # which nobody changes
+        return a
+    return copy()
 
 
 def _stacked(what: str, steps: list[Array]) -> Array:
