@@ -136,6 +136,35 @@ def test_a_cell_of_ones_own_shows_its_states():
         np.testing.assert_allclose(leaf["level"][:, t], level, rtol=1e-5, atol=1e-5)
 
 
+class Sized(layers.Layer):
+    """A layer that has a state size, and is no cell: it runs over whole sequences."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.state_size, self.dense = H, layers.Dense(D)
+
+    def call(self, x, carried=None):
+        return self.dense(x)
+
+
+class Weighing(Sized):
+    """One that takes two inputs."""
+
+    def call(self, x, weights):
+        return self.dense(x) * weights
+
+
+def test_a_layer_that_is_no_cell_is_left_alone(recwarn):
+    x = ref.random(B, T, D, seed=4)
+    given = keras.Input((T, D))
+    y = Weighing(name="weighing")(Sized(name="sized")(given), given)
+    model = keras.Model(given, layers.GRU(H, return_sequences=True, name="gru")(y))
+    trace = es.record(model, x)
+    assert [leaf.path for leaf in trace.leaves] == ["/gru"]
+    np.testing.assert_array_equal(trace["gru"].h, ref.numpy(model(x)))
+    assert not [w for w in recwarn if w.category is EverystateWarning]
+
+
 def test_a_cell_that_was_not_called_is_told_unless_a_layer_has_it():
     class Unused(Decoder):
         def __init__(self):

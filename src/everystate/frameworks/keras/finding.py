@@ -1,5 +1,6 @@
 """Where the recurrent layers of a Keras model are: by the names that its summary shows."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -37,10 +38,17 @@ def looped_cells(model: keras.Layer) -> list[tuple[Path, Any]]:
     return list(found.values())
 
 
-def is_cell(layer: object) -> bool:
-    """Whether a layer takes one step at a time, as a recurrent layer's cell."""
+def is_cell(layer: Any) -> bool:
+    """Whether a layer takes one step at a time, as a recurrent layer's cell.
+
+    Other layers may have a ``state_size`` too; only a cell is called with its states.
+    """
     many = (layers.RNN, layers.Bidirectional, layers.StackedRNNCells)
-    return hasattr(layer, "state_size") and not isinstance(layer, many)
+    if isinstance(layer, many) or not hasattr(layer, "state_size"):
+        return False
+    parameters = inspect.signature(layer.call).parameters.values()
+    given = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD][1:2]
+    return any(p.default is p.empty or p.name == "states" for p in given)
 
 
 def leaves(path: Path, layer: layers.RNN) -> list[Path]:

@@ -103,16 +103,18 @@ class CellWatcher:
         return run
 
     def _call(self, *args: Any, **kwargs: Any) -> Any:
-        output, after = result = self.own(*args, **kwargs)
+        result = self.own(*args, **kwargs)
         given = inspect.signature(self.own).bind(*args, **kwargs).arguments
-        x, states, *_ = given.values()
+        x, *rest = given.values()
         if self._paused or is_described(x):
             return result
         if is_compiled(x):
             self.compiled = True
             return result
         self.called = True
-        self._add(x, states, output, after, bool(given.get("training")))
+        if rest and isinstance(result, tuple | list) and len(result) == 2:  # else it is no cell
+            output, after = result
+            self._add(x, rest[0], output, after, bool(given.get("training")))
         return result
 
     def _add(self, x: Tensor, states: Any, output: Tensor, after: Any, training: bool) -> None:
