@@ -41,7 +41,7 @@ def leaves(cell: Any, state: Nested = None, path: str = "") -> dict[str, dict[st
     state = cell.state_size if state is None else state
     name = re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", type(cell).__name__).lower()
     path = path or name
-    if hasattr(cell, "_cells"):
+    if hasattr(cell, "_cells") and tf.nest.is_nested(state):
         found: dict[str, dict[str, Any]] = {}
         for k, (inner, part) in enumerate(zip(cell._cells, state, strict=True)):
             found |= leaves(inner, part, f"{path}/cell_{k}")
@@ -49,7 +49,9 @@ def leaves(cell: Any, state: Nested = None, path: str = "") -> dict[str, dict[st
     if hasattr(state, "_fields"):
         return {path: dict(zip(state._fields, state, strict=True))}
     flat = tf.nest.flatten(state)
-    return {path: {f"state_{k}" if len(flat) > 1 else "h": a for k, a in enumerate(flat)}}
+    if len(flat) == 1 and cell.state_size == cell.output_size:
+        return {path: {"h": flat[0]}}
+    return {path: {f"state_{k}": a for k, a in enumerate(flat)}}  # or c and h side by side
 
 
 @contextmanager
