@@ -406,6 +406,27 @@ def test_a_cell_in_a_loop_shows_its_gates_in_place_of_what_is_carried():
     models.assert_trace(run(proto, feeds), layer.expected("model/gru"))
 
 
+@pytest.mark.parametrize("features", [D, 4 * U])
+def test_a_simple_rnn_in_a_loop_whatever_its_sizes(features):
+    """Four times as many columns as rows has the state's matrix of an LSTM alone."""
+    layer = models.node("simple_rnn", sizes=(T, B, features, U))
+    write = Writer("model/rnn/while/cell")
+    h = write.rnn(write("Gather", "x", "i", axis=0), "h_in")
+    body = helper.make_graph(
+        [*write.nodes, helper.make_node("Identity", ["go"], ["go_on"])],
+        "body",
+        [models.value("i", [], "l"), models.value("go", [], "?"), models.value("h_in", [B, U])],
+        [models.value("go_on", [], "?"), models.value(h, [B, U])],
+    )
+    name = "model/rnn/while_loop"
+    loop = helper.make_node("Loop", ["trips", "", "h_0"], ["h_n"], body=body, name=name)
+    tensors = {**stored(layer, turned=True), **write.tensors, "trips": np.array(T)}
+    inputs = [models.value("x", [T, B, features]), models.value("h_0", [B, U])]
+    proto = models.model([loop], inputs, [models.value("h_n", None)], tensors)
+    feeds = {"x": layer.arrays["X"], "h_0": layer.arrays["initial_h"][0]}
+    models.assert_trace(run(proto, feeds), layer.expected("model/rnn"))
+
+
 def test_a_state_that_becomes_nan_is_gone_on_with():
     layer = models.node("gru", reset="after")
     proto, feeds = gru_in_loop(layer)

@@ -193,7 +193,9 @@ class Reader:
         return replace(steps[k], after={**steps[k].after, "h": steps[k].outputs[place]})
 
     def _square(self, step: Step) -> str | None:
-        """Return the matrix that can only be the state's: by its shape, or where its data are."""
+        """Return the matrix of an LSTM's state: told by its shape, or by where its data are."""
+        if step.cell.family != "LSTM":
+            return None
         sizes = {weight: self._sizes(weight) for weight in step.weights}
         fits = [w for w, n in sizes.items() if len(n) == FACTORS and max(n) == 4 * min(n)]
         if len(fits) > 1:  # taken off the same array as c
