@@ -232,3 +232,28 @@ def test_three_arrays_of_a_cell_with_one_state_argument_are_not_guessed():
     state = (torch.zeros(B, D), torch.zeros(B, D))
     with pytest.raises(UnsupportedModelError, match="gave 3 arrays"), es.recording(cell):
         cell(torch.zeros(B, D), state)
+
+
+class Masked(Apart):
+    """All states in one argument, and another argument that is none."""
+
+    def forward(self, x, state, mask):
+        a, b = 2 * [torch.zeros(B, H, dtype=x.dtype)] if state is None else state
+        stepped = super().forward(x, a, b)
+        return tuple(mask * s for s in stepped)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_another_argument_beside_the_state_is_no_state(given):
+    cell, x = Masked(with_output=False), ref.random(T, B, D, seed=1, dtype=torch.float64)
+    first = tuple(ref.random(B, H, seed=s, dtype=torch.float64) for s in (2, 3))
+    mask, state = torch.ones(B, 1, dtype=torch.float64), first if given else None
+    with es.recording(cell) as rec:
+        for x_t in x:
+            state = cell(x_t, state, mask)
+    begun = first if given else (torch.zeros(B, H),) * 2
+    weights = [p.detach().numpy() for p in (cell.map.weight, cell.map.bias)]
+    want = expected(x.numpy(), *(s.numpy() for s in begun), *weights)
+    for name in ("a", "b"):
+        found = rec.trace["masked"][name].transpose("time", ...)
+        np.testing.assert_allclose(found, want[name], rtol=1e-12)

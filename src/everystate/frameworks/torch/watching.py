@@ -267,7 +267,9 @@ class _CustomWatcher(Watcher):
             return super().bound(args, kwargs)
         taken = enumerate(_positional(self.module)[: 1 + len(self.names)])
         x, *states = (args[k] if k < len(args) else kwargs.get(name) for k, name in taken)
-        return x, None if all(s is None for s in states) else tuple(states)
+        if len(list(custom.arrays_of(states[0]))) == len(self.names):
+            return x, states[0]  # the whole state: what follows is something else, a mask say
+        return x, None if any(s is None for s in states) else tuple(states)
 
     def expect(self, x: Any, state: Any) -> None:
         """Copy what a step is given, whatever it is: the module may change it in place."""
