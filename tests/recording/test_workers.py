@@ -127,6 +127,14 @@ def test_an_error_is_the_callers_and_no_thread_stays(three):
     assert not [t for t in threading.enumerate() if t.name.startswith("everystate")]
 
 
+def test_an_index_error_is_no_end_of_the_blocks(three):
+    def compute(k):
+        return [7][k]
+
+    with pytest.raises(IndexError), workers() as threads:
+        threads.each(compute, range(6))
+
+
 def test_recordings_that_overlap_give_back_what_there_was(three):
     first, second = workers(), workers()
     assert first.__enter__().count == second.__enter__().count == 3

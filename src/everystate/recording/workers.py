@@ -5,8 +5,9 @@ apart. So these are held to one thread as well, and as many blocks are computed 
 the products would have had threads: ``OMP_NUM_THREADS`` and the like bound both.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -25,14 +26,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, eq=False)
 class Workers:
-    """Threads, and how many there are.
+    """The caller's thread and others.
 
     Parameters
     ----------
     count : int
-        How many.
+        How many they are.
     pool : ThreadPoolExecutor
-        They.
+        The others.
     """
 
     count: int
@@ -48,12 +49,28 @@ class Workers:
         blocks : iterable
             The blocks.
         """
+        given = list(blocks)
+        found: dict[int, Result] = {}
+        left = deque(range(len(given)))
 
-        def quietly(block: Block) -> Result:
+        def work() -> None:
             with np.errstate(over="ignore", invalid="ignore"):
-                return compute(block)
+                while True:
+                    try:
+                        k = left.popleft()
+                    except IndexError:
+                        return
+                    found[k] = compute(given[k])
 
-        return list(self.pool.map(quietly, blocks))
+        others = [self.pool.submit(work) for _ in range(min(self.count, len(given)) - 1)]
+        try:
+            work()
+        finally:
+            left.clear()  # after an error nobody begins another
+            wait(others)
+        for other in others:
+            other.result()
+        return [found[k] for k in range(len(given))]
 
 
 class _Products:
@@ -98,12 +115,10 @@ def workers() -> Iterator[Workers | None]:
 
     Meanwhile a product has one: on a busy machine, threads of small ones mostly wait.
     """
-    with _products().one_thread() as count:
+    with _products().one_thread() as allowed:
+        count = min(allowed, MOST)
         if count == 1:
             yield None
             return
-        pool = ThreadPoolExecutor(min(count, MOST), thread_name_prefix="everystate")
-        try:
-            yield Workers(min(count, MOST), pool)
-        finally:
-            pool.shutdown(cancel_futures=True)
+        with ThreadPoolExecutor(count - 1, thread_name_prefix="everystate") as pool:
+            yield Workers(count, pool)
