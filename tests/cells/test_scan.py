@@ -70,6 +70,15 @@ def test_memory_layout_does_not_matter_and_nothing_is_overwritten(library_name, 
         np.testing.assert_array_equal(after, before)
 
 
+@pytest.mark.parametrize("bound", [None, 0.5])
+def test_the_states_may_take_the_place_of_what_is_added(bound):
+    f, u, c = data()
+    wanted = expected(f, u, c, bound)
+    ours = linear_scan(f, u, c, bound, out=u)
+    assert ours is u
+    np.testing.assert_allclose(u, wanted, rtol=1e-13)
+
+
 def test_the_result_is_no_view_of_an_argument():
     f, u, c = data()
     ours = linear_scan(f, u, c)

@@ -67,7 +67,7 @@ def _as_numpy(xp: Any, f: Array, u: Array, c: Array) -> tuple[Array, Array, Arra
         return None
 
 
-def _in_place(f: Array, u: Array, c: Array, bound: float | None, out: Array = None) -> Array:
+def _in_place(f: Array, u: Array, c: Array, bound: float | None, out: Array | None = None) -> Array:
     states = np.empty(u.shape, np.result_type(f, u, c)) if out is None else out
     kept = np.empty((1, *u.shape[1:]), states.dtype)
     # With one axis more a step is a view even where it has no dimension of its own.
